@@ -1,0 +1,2 @@
+#include "include/CConntrack.h"
+typedef int CConntrack_unused;

@@ -1,0 +1,2 @@
+#include "include/CLinux.h"
+typedef int CLinux_unused;

@@ -1,0 +1,2 @@
+#include "include/CMicroHTTPD.h"
+typedef int CMicroHTTPD_unused;

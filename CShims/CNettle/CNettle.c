@@ -1,0 +1,2 @@
+#include "include/CNettle.h"
+typedef int CNettle_unused;

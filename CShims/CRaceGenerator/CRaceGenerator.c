@@ -1,0 +1,2 @@
+#include "include/CRaceGenerator.h"
+typedef int CRaceGenerator_unused;

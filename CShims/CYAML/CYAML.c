@@ -1,0 +1,2 @@
+#include "include/CYAML.h"
+typedef int CYAML_unused;

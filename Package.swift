@@ -1,0 +1,64 @@
+// swift-tools-version: 6.2
+// racetrack: names the DNS query that a connection-tracking race cost. No package dependencies: C libraries come from Debian's -dev packages.
+import PackageDescription
+
+let swift: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .strictMemorySafety(),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableExperimentalFeature("Lifetimes"),
+]
+let testSwift: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+]
+let c: [CSetting] = [
+  .treatAllWarnings(as: .error), .enableWarning("all"), .enableWarning("extra"),
+  .define("_GNU_SOURCE"),
+]
+
+let package = Package(
+  name: "racetrack",
+  targets: [
+    // The only C: what Swift cannot import. No policy, no logging.
+    .target(
+      name: "CLinux", path: "CShims/CLinux", cSettings: c,
+      linkerSettings: [.linkedLibrary("mnl"), .linkedLibrary("cap-ng")]),
+    .target(
+      name: "CConntrack", path: "CShims/CConntrack", cSettings: c,
+      linkerSettings: [.linkedLibrary("mnl"), .linkedLibrary("netfilter_conntrack")]),
+    .target(
+      name: "CMicroHTTPD", path: "CShims/CMicroHTTPD", cSettings: c,
+      linkerSettings: [.linkedLibrary("microhttpd"), .linkedLibrary("crypt")]),
+    .target(name: "CYAML", path: "CShims/CYAML", cSettings: c, linkerSettings: [.linkedLibrary("yaml")]),
+    .target(name: "CNettle", path: "CShims/CNettle", cSettings: c, linkerSettings: [.linkedLibrary("nettle")]),
+    .target(name: "CRaceGenerator", path: "CShims/CRaceGenerator", cSettings: c, linkerSettings: [.linkedLibrary("pthread")]),
+
+    // The vocabulary, then the four that never import one another, then the wiring.
+    .target(name: "Flows", swiftSettings: swift),
+    .target(name: "Wire", dependencies: ["Flows"], swiftSettings: swift),
+    .target(name: "Correlation", dependencies: ["Flows"], swiftSettings: swift),
+    .target(name: "Reporting", dependencies: ["Flows", "CNettle"], swiftSettings: swift),
+    .target(name: "LinuxIO", dependencies: ["Flows", "CLinux", "CConntrack", "CMicroHTTPD"], swiftSettings: swift),
+    .target(
+      name: "Agent", dependencies: ["Flows", "Wire", "Correlation", "Reporting", "LinuxIO", "CYAML", "CRaceGenerator"],
+      swiftSettings: swift),
+    .executableTarget(name: "racetrack", dependencies: ["Agent"], swiftSettings: swift),
+
+    // Tests mirror Sources; Kernel runs against the real kernel in namespaces of its own and needs root.
+    .executableTarget(name: "racelab", path: "Tests/racelab", cSettings: c, linkerSettings: [.linkedLibrary("pthread")]),
+    .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: testSwift),
+    .testTarget(name: "FlowsTests", dependencies: ["Flows"], swiftSettings: testSwift),
+    .testTarget(name: "WireTests", dependencies: ["Wire", "Flows", "TestSupport"], swiftSettings: testSwift),
+    .testTarget(name: "CorrelationTests", dependencies: ["Correlation", "Flows", "TestSupport"], swiftSettings: testSwift),
+    .testTarget(name: "ReportingTests", dependencies: ["Reporting", "Flows", "TestSupport"], swiftSettings: testSwift),
+    .testTarget(name: "LinuxIOTests", dependencies: ["LinuxIO", "Wire", "Flows", "TestSupport", "CLinux", "CConntrack"], swiftSettings: testSwift),
+    .testTarget(name: "AgentTests", dependencies: ["Agent", "Flows", "TestSupport"], swiftSettings: testSwift),
+    .testTarget(
+      name: "KernelTests", dependencies: ["TestSupport", "Flows", "racetrack", "racelab"], path: "Tests/Kernel", swiftSettings: testSwift),
+  ]
+)

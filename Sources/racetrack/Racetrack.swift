@@ -1,0 +1,1 @@
+@main struct Racetrack { static func main() {} }
