@@ -1,0 +1,69 @@
+import Flows
+
+/// When each source did not see everything. The last 64 windows of a source are remembered, far more than a query lives.
+struct BlindWindows {
+  private struct Span {
+    var start: Instant
+    var end: Instant
+    var startWall: WallTime
+    var lost: UInt64
+  }
+
+  private static let kept = 64
+  private var spans: [[Span]] = Array(repeating: [], count: BlindSource.allCases.count)
+  private var openSince: [Instant?] = Array(repeating: nil, count: BlindSource.allCases.count)
+  /// Nanoseconds of closed windows by source, and of time in which any source was blind.
+  private var total: [Int64] = Array(repeating: 0, count: BlindSource.allCases.count)
+  private var anyTotal: Int64 = 0
+  private var anySince: Instant?
+
+  /// Opens a window, or widens the one that is open.
+  mutating func begin(_ source: BlindSource, at start: Instant, wall: WallTime, lost: UInt64) {
+    let index = Int(source.rawValue)
+    if openSince[index] != nil {
+      spans[index][spans[index].count - 1].lost &+= lost
+      return
+    }
+    if spans[index].count == Self.kept { spans[index].removeFirst() }
+    spans[index].append(Span(start: start, end: .distantFuture, startWall: wall, lost: lost))
+    openSince[index] = start
+    if anySince == nil { anySince = start }
+  }
+
+  /// Closes the open window; what it was, or nil if none was open.
+  mutating func end(_ source: BlindSource, at end: Instant, wall: WallTime) -> BlindWindow? {
+    let index = Int(source.rawValue)
+    guard let start = openSince[index], let last = spans[index].last else { return nil }
+    spans[index][spans[index].count - 1].end = end
+    openSince[index] = nil
+    total[index] &+= max(0, end - start)
+    if let any = anySince, !openSince.contains(where: { $0 != nil }) {
+      anyTotal &+= max(0, end - any)
+      anySince = nil
+    }
+    return BlindWindow(source: source, start: last.startWall, end: wall, lost: last.lost)
+  }
+
+  func isOpen(_ source: BlindSource) -> Bool { openSince[Int(source.rawValue)] != nil }
+
+  /// True if the source was blind at any time from `from` to `to`.
+  func overlaps(_ source: BlindSource, from: Instant, to: Instant) -> Bool {
+    let list = spans[Int(source.rawValue)]
+    var index = list.count - 1
+    while index >= 0 {
+      if list[index].start <= to && list[index].end >= from { return true }
+      index -= 1
+    }
+    return false
+  }
+
+  /// Blind nanoseconds up to `now`.
+  func nanoseconds(_ source: BlindSource, now: Instant) -> Int64 {
+    let index = Int(source.rawValue)
+    return total[index] &+ (openSince[index].map { max(0, now - $0) } ?? 0)
+  }
+
+  func nanosecondsAny(now: Instant) -> Int64 {
+    anyTotal &+ (anySince.map { max(0, now - $0) } ?? 0)
+  }
+}

@@ -1,0 +1,235 @@
+package import Flows
+
+/// Sizes and times of an engine.
+package struct EngineConfiguration: Sendable {
+  /// Transmissions whose fate is open or not yet forgotten.
+  package var transmissions = 65_536
+  package var entries = 65_536
+  package var services = 8_192
+  package var nameBytes = 4 << 20
+  /// How long a forwarded query is waited for (`--dns.timeout`), nanoseconds.
+  package var timeout: Int64 = 10 * Nanoseconds.perSecond
+  /// Ports on which servers are asked (`--dns.port`).
+  package var ports: [UInt16] = [53]
+  /// False where outgoing copies are not captured (`--capture.outgoing=false`): no leg but `asked` and `came` exists then.
+  package var capturesOutgoing = true
+  /// Random per start: keys of the tables, base of incident ids.
+  package var seed: UInt64 = 0
+
+  package init() {}
+}
+
+/// The judge: observations in order of time go in, records and totals come out. Pure: it reads no clock and opens nothing.
+///
+/// Feed it, in each sweep: conntrack events, then packets, then counters if it wants them, then `advance`. Everything it holds is bounded by its
+/// configuration. Not Sendable on purpose: it belongs to the pipeline's thread.
+package struct Engine: ~Copyable {
+  /// From the first copy to "this was not forwarded": qdiscs and neighbour queues hold packets that long.
+  static let forwardingTime = Nanoseconds.perSecond
+  /// How long an answered transmission stays, as a witness for its neighbours' verdicts.
+  static let witnessTime = Nanoseconds.perSecond / 4
+  /// Age at which a transmission without a sent leg is looked at for the first time.
+  static let suspectAge = 5 * Nanoseconds.perMillisecond
+  /// Age at which its evidence for a failed insertion is gathered.
+  static let assessAge = Nanoseconds.perSecond / 2
+  /// Queries of one socket within this time are one lookup; insertions within it can have raced.
+  static let lookupTime = 100 * Nanoseconds.perMillisecond
+
+  let configuration: EngineConfiguration
+  var transmissions: TransmissionTable
+  var timers: TimerWheel
+  var names: NameArena
+  var entries: EntryTable
+  var services: ServiceTable
+  var counters = CounterHistory()
+  var blind = BlindWindows()
+  var paths = PathTable()
+  var node = NodeView()
+  var recent: SlotQueue
+  var suspects: SlotQueue
+  var nextIncident: UInt64 = 0
+  var now: Instant
+  var wallNow: WallTime
+  var resolvedTold = 0
+  var resolvedSecond: Int64 = 0
+
+  /// What became true since it was last emptied; the caller empties it.
+  package var records: [Record] = []
+  package private(set) var totals = EngineTotals()
+  /// True if the counters should be read before the next `advance`: a transmission stands unsent.
+  package var wantsCounters = false
+  /// Ports of backends that differ from the configured ones, for the kernel filters; at most 8.
+  package private(set) var learnedPorts: [UInt16] = []
+  package private(set) var hasNewPorts = false
+
+  package init(_ configuration: EngineConfiguration, now: Instant, wall: WallTime) {
+    self.configuration = configuration
+    self.now = now
+    wallNow = wall
+    transmissions = TransmissionTable(capacity: configuration.transmissions, seed: configuration.seed)
+    timers = TimerWheel(capacity: configuration.transmissions, now: now)
+    names = NameArena(bytes: configuration.nameBytes)
+    entries = EntryTable(capacity: configuration.entries, seed: configuration.seed &+ 1)
+    services = ServiceTable(capacity: configuration.services, seed: configuration.seed &+ 2)
+    recent = SlotQueue(capacity: configuration.transmissions)
+    suspects = SlotQueue(capacity: configuration.transmissions)
+    records.reserveCapacity(256)
+  }
+
+  // MARK: The node
+
+  package mutating func deviceChanged(_ index: UInt32, _ kind: NetworkDevice.Kind) { node.set(index, kind) }
+  package mutating func deviceRemoved(_ index: UInt32) {
+    node.removeDevice(index)
+    paths.forget(interface: index)
+  }
+  package mutating func addressAdded(_ address: IPAddress) { node.add(address) }
+  package mutating func addressRemoved(_ address: IPAddress) { node.remove(address) }
+
+  // MARK: Observations
+
+  /// Takes one copy of a DNS message.
+  ///
+  /// - Parameter name: the question's name in wire form; read before the call returns.
+  package mutating func observe(_ packet: PacketObservation, name: RawSpan) {
+    if packet.transport == .tcp {
+      totals.tcpMessages &+= 1
+    } else if packet.destination.address.isMulticast {
+      totals.unmatchedCopies &+= 1
+    } else if packet.dns.isResponse {
+      observeAnswer(packet)
+    } else {
+      observeQuery(packet, name: name)
+    }
+  }
+
+  /// Takes a reading of the counters.
+  package mutating func observe(_ sample: CounterSample) {
+    counters.add(sample)
+    wantsCounters = false
+  }
+
+  package mutating func blindBegan(_ source: BlindSource, at start: Instant, wall: WallTime, lost: UInt64 = 0) {
+    blind.begin(source, at: start, wall: wall, lost: lost)
+  }
+
+  package mutating func blindEnded(_ source: BlindSource, at end: Instant, wall: WallTime) {
+    if let window = blind.end(source, at: end, wall: wall) { records.append(.blind(window)) }
+  }
+
+  /// The table was dumped anew after a loss: forget what may have been missed before the dump is entered.
+  package mutating func forgetEntries() { entries.removeAll() }
+
+  package mutating func takeNewPorts() -> [UInt16] {
+    hasNewPorts = false
+    return learnedPorts
+  }
+
+  mutating func learnPort(_ port: UInt16) {
+    guard learnedPorts.count < 8, !configuration.ports.contains(port), !learnedPorts.contains(port) else { return }
+    learnedPorts.append(port)
+    hasNewPorts = true
+  }
+
+  // MARK: Time
+
+  /// Moves time on and judges what is due. Packets and events up to `now` must have been taken before.
+  package mutating func advance(to now: Instant, wall: WallTime) {
+    if now > self.now { self.now = now }
+    wallNow = wall
+    findSuspects()
+    assessSuspects()
+    while true {
+      let slot = timers.popDue(self.now)
+      if slot < 0 { break }
+      fire(slot)
+    }
+    watchTables()
+  }
+
+  /// When `advance` has something to do next; nil while nothing is open.
+  package func nextDeadline() -> Instant? {
+    var due = timers.nextDue() ?? .distantFuture
+    if let item = recent.first { due = min(due, item.asked + Self.suspectAge) }
+    if let item = suspects.first { due = min(due, item.asked + Self.assessAge) }
+    return due == .distantFuture ? nil : due
+  }
+
+  /// Closes what is open as `unknown` (source `shutdown`).
+  package mutating func shutDown(at now: Instant, wall: WallTime) {
+    advance(to: now, wall: wall)
+    blind.begin(.shutdown, at: now, wall: wall, lost: 0)
+    for index in 0..<configuration.transmissions {
+      let slot = Int32(index)
+      guard transmissions.slots[slot].state == .open, transmissions.slots[slot].isVantageSettled else { continue }
+      var loss = Loss(.unknown, .none, .inferred, [.blind])
+      loss.blindSource = .shutdown
+      close(slot, lost: loss)
+    }
+  }
+
+  // MARK: What is known
+
+  package func blindNanoseconds(_ source: BlindSource) -> Int64 { blind.nanoseconds(source, now: now) }
+  package func blindNanosecondsAny() -> Int64 { blind.nanosecondsAny(now: now) }
+  package func isBlind(_ source: BlindSource) -> Bool { blind.isOpen(source) }
+  package func isSentObservable() -> Bool { paths.isObservableEverywhere(.sent, at: now) }
+  package func isDeliveredObservable() -> Bool { paths.isObservableEverywhere(.delivered, at: now) }
+
+  /// Used slots and evictions of each table, by the names of `racetrack_table_entries{table}`.
+  package func tableUse() -> [(name: StaticString, used: Int, evictions: UInt64)] {
+    [
+      ("transmissions", transmissions.count, totals.evicted), ("names", names.used, 0), ("entries", entries.count, entries.evictions),
+      ("services", services.count, services.evictions),
+    ]
+  }
+
+  // MARK: Shared by the parts
+
+  /// Opens a blind window for our own tables while one is at its cap, and closes it when there is room again.
+  private mutating func watchTables() {
+    let young = entries.youngEvictions
+    let isFull =
+      transmissions.count >= transmissions.capacity || names.used + 8 >= names.capacity || young != youngEvictionsSeen
+    youngEvictionsSeen = young
+    if isFull {
+      blind.begin(.tables, at: now, wall: wallNow, lost: 0)
+      tablesFullAt = now
+    } else if blind.isOpen(.tables), now - tablesFullAt > Nanoseconds.perSecond, let window = blind.end(.tables, at: now, wall: wallNow) {
+      records.append(.blind(window))
+    }
+  }
+  var youngEvictionsSeen: UInt64 = 0
+  var tablesFullAt = Instant.zero
+
+  mutating func count(_ change: (inout EngineTotals) -> Void) { change(&totals) }
+}
+
+/// Slots in order of when they were asked, with what is needed to know a slot that was given to another since.
+struct SlotQueue: ~Copyable {
+  struct Item: BitwiseCopyable {
+    var slot: Int32
+    var generation: UInt32
+    var asked: Instant
+  }
+  private var items: FixedArray<Item>
+  private var head = 0
+  private(set) var count = 0
+
+  init(capacity: Int) { items = FixedArray(count: capacity) }
+
+  var first: Item? { count > 0 ? items[head] : nil }
+
+  /// False if the queue is full.
+  mutating func append(_ item: Item) -> Bool {
+    guard count < items.count else { return false }
+    items[(head + count) % items.count] = item
+    count += 1
+    return true
+  }
+
+  mutating func removeFirst() {
+    head = (head + 1) % items.count
+    count -= 1
+  }
+}

@@ -1,0 +1,117 @@
+import Flows
+
+extension Engine {
+  /// Looks for who could have taken the tuple that an unsent transmission needed, in its zone only.
+  ///
+  /// A race needs this order: the loser was asked before the winner was inserted, and the winner was inserted before it was sent. So a winner
+  /// that had left before the loser came is none (nf_nat would have seen it and taken another port: net/netfilter/nf_nat_core.c,
+  /// `get_unique_tuple`).
+  func findClash(_ slot: Int32) -> ClashEvidence {
+    let transmission = transmissions.slots[slot]
+    let zone = node.zone(of: transmission.askedInterface)
+    let own = findOwn(transmission, zone: zone)
+    if own.kind != .none { return own }
+    var best = ClashEvidence()
+    var row = services.first(transmission.server)
+    if row < 0 {
+      // Not translated, as far as is known: the reply comes from the server itself.
+      if let found = holder(of: FiveTuple(udp: transmission.server, transmission.client), transmission, zone: zone) { return found }
+      return unlearned(transmission)
+    }
+    while row >= 0 {
+      let service = services.rows[row]
+      if let found = holder(of: FiveTuple(udp: service.backend, transmission.client), transmission, zone: zone) { return found }
+      if service.masqueradeAddress != .unspecified {
+        let reply = FiveTuple(udp: service.backend, Endpoint(service.masqueradeAddress, transmission.client.port))
+        if let found = holder(of: reply, transmission, zone: zone) { return found }
+        if service.hasRandomPorts { best.kind = .unforeseeable }
+      }
+      row = services.after(row)
+    }
+    return best
+  }
+
+  /// What the entry of the transmission's own original tuple says.
+  private func findOwn(_ transmission: Transmission, zone: UInt16) -> ClashEvidence {
+    var evidence = ClashEvidence()
+    let slot = entries.find(original: transmission.originalTuple, zone: zone)
+    guard slot >= 0 else { return evidence }
+    let entry = entries.entries[slot]
+    if entry.isDestroyed && entry.destroyedAt < transmission.asked { return evidence }
+    if entry.newAt < transmission.asked {
+      evidence.kind = .earlierEntry
+      return evidence
+    }
+    guard entry.newAt - transmission.asked <= 2 * Self.lookupTime else { return evidence }
+    // A sibling on the same tuple that was sent made the entry.
+    let sentAt = firstSent(client: transmission.client, server: transmission.server, near: transmission.asked)
+    if sentAt == .zero {
+      evidence.kind = .ownEntry
+    } else if sentAt < transmission.asked {
+      evidence.kind = .earlierEntry
+    } else {
+      evidence.kind = .original
+      evidence.winnerServer = transmission.server
+    }
+    return evidence
+  }
+
+  /// The entry that holds `reply`, as a winner of a race with the transmission; nil if there is none.
+  private func holder(of reply: FiveTuple, _ transmission: Transmission, zone: UInt16) -> ClashEvidence? {
+    let slot = entries.find(reply: reply, zone: zone, natClash: false)
+    guard slot >= 0 else { return nil }
+    let entry = entries.entries[slot]
+    guard entry.original != transmission.originalTuple, !(entry.isDestroyed && entry.destroyedAt < transmission.asked) else { return nil }
+    guard entry.newAt >= transmission.asked else { return nil }
+    let sentAt = firstSent(client: entry.original.source, server: entry.original.destination, near: transmission.asked)
+    if sentAt != .zero {
+      guard sentAt >= transmission.asked, sentAt - transmission.asked <= Self.lookupTime else { return nil }
+    } else if entry.newAt - transmission.asked > 2 * Self.lookupTime {
+      return nil
+    }
+    var evidence = ClashEvidence()
+    evidence.kind = entry.original.source == transmission.client ? .reply : .source
+    evidence.winnerServer = entry.original.destination
+    if evidence.kind == .source { evidence.winnerClient = entry.original.source }
+    return evidence
+  }
+
+  /// Nothing is known of the server yet: a query of the same socket to another server that left for a backend while this one was on its way.
+  private func unlearned(_ transmission: Transmission) -> ClashEvidence {
+    var evidence = ClashEvidence()
+    var slot = transmissions.first(socket: transmission.socketKey)
+    var steps = 0
+    while slot >= 0, steps < 64 {
+      let other = transmissions.slots[slot]
+      if other.client == transmission.client && other.server != transmission.server && other.wasSent && other.sent >= transmission.asked
+        && other.sent - transmission.asked <= Self.lookupTime && other.sentDestination != other.server
+      {
+        evidence.kind = .reply
+        evidence.isCertain = false
+        evidence.winnerServer = other.server
+        return evidence
+      }
+      slot = transmissions.after(socket: slot)
+      steps += 1
+    }
+    return evidence
+  }
+
+  /// When the first transmission on this tuple asked around `near` was sent; `.zero` if none was.
+  private func firstSent(client: Endpoint, server: Endpoint, near: Instant) -> Instant {
+    var first = Instant.zero
+    var slot = transmissions.first(socket: transmissions.socketKey(client))
+    var steps = 0
+    while slot >= 0, steps < TransmissionTable.longestWalk {
+      let other = transmissions.slots[slot]
+      if other.client == client && other.server == server && other.wasSent && abs(other.asked - near) <= 2 * Self.lookupTime
+        && (first == .zero || other.sent < first)
+      {
+        first = other.sent
+      }
+      slot = transmissions.after(socket: slot)
+      steps += 1
+    }
+    return first
+  }
+}

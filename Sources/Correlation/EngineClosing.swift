@@ -1,0 +1,150 @@
+import Flows
+
+extension Engine {
+  /// Closes a transmission as lost, counts it once and writes its record.
+  mutating func close(_ slot: Int32, lost loss: Loss) {
+    let transmission = transmissions.slots[slot]
+    let head = transmission.head
+    transmissions.slots[slot].state = .lost
+    if transmission.vantage == .client {
+      count {
+        $0.open &-= 1
+        if loss.verdict == .unknown {
+          $0.unknown &+= 1
+        } else {
+          $0.lost &+= 1
+        }
+        $0.lostByVerdict[Int(loss.verdict.rawValue) * 3 + Int(loss.grade.rawValue)] &+= 1
+      }
+    } else {
+      count { $0.serverLost &+= 1 }
+    }
+    if transmissions.slots[head].incidentID == 0 {
+      transmissions.slots[head].incidentID = makeIncidentID()
+      transmissions.slots[head].firstVerdict = loss.verdict
+      transmissions.slots[head].firstGrade = loss.grade
+    }
+    transmissions.slots[head].lostAttempts &+= 1
+    records.append(.lost(record(slot, loss)))
+    timers.set(slot, at: max(transmissions.slots[head].lastAsked + configuration.timeout, now))
+  }
+
+  private mutating func makeIncidentID() -> UInt64 {
+    nextIncident &+= 1
+    var hash = SeededHash(seed: configuration.seed)
+    hash.combine(nextIncident)
+    return max(1, hash.finish())
+  }
+
+  private func record(_ slot: Int32, _ loss: Loss) -> LostQuery {
+    let transmission = transmissions.slots[slot]
+    var lost = LostQuery()
+    lost.incidentID = transmissions.slots[transmission.head].incidentID
+    lost.verdict = loss.verdict
+    lost.reason = loss.reason
+    lost.grade = loss.grade
+    lost.vantage = transmission.vantage
+    lost.evidence = loss.evidence
+    lost.time = transmission.askedWall
+    lost.observedTime = wallNow
+    lost.dnsID = transmission.dnsID
+    lost.name = names.bytes(transmission.name, length: Int(transmission.nameLength))
+    lost.queryType = transmission.queryType
+    lost.client = transmission.client
+    lost.server = transmission.server
+    lost.clientIsHost = transmission.isHostClient
+    lost.clientIsServer = answersDNS(transmission.client.address)
+    if transmission.wasSent && transmission.sentDestination != transmission.server { lost.backend = transmission.sentDestination }
+    lost.winnerServer = loss.winnerServer
+    lost.winnerClient = loss.winnerClient
+    if transmission.hasSibling {
+      lost.siblingID = transmission.siblingID
+      lost.siblingType = transmission.siblingType
+    }
+    lost.attempt = transmission.attempt
+    lost.insertFailedDelta = loss.insertFailed
+    lost.dropDelta = loss.drop
+    lost.blindSource = loss.blindSource
+    lost.zone = node.zone(of: transmission.askedInterface)
+    lost.flowID = flowID(transmission.wasSent ? transmission.sentTuple : transmission.originalTuple, lost)
+    return lost
+  }
+
+  /// The same number on every node: no key, the tuple after translation, the ID and the question in lower case.
+  private func flowID(_ tuple: FiveTuple, _ lost: LostQuery) -> UInt64 {
+    var hash = SeededHash(seed: 0)
+    hash.combine(tuple)
+    hash.combine(UInt64(lost.dnsID))
+    hash.combine(UInt64(lost.queryType))
+    for byte in lost.name {
+      hash.combine(UInt64((0x41...0x5A).contains(byte) ? byte | 0x20 : byte))
+    }
+    return hash.finish()
+  }
+
+  /// True if this address also answers on a DNS port (CoreDNS, NodeLocal).
+  private func answersDNS(_ address: IPAddress) -> Bool {
+    node.isServer(address)
+  }
+
+  // MARK: The end of a transmission and of its query
+
+  /// A transmission's time is over. The first attempt of a query stays until the others are gone.
+  mutating func retire(_ slot: Int32) {
+    let head = transmissions.slots[slot].head
+    if head == slot {
+      let end = transmissions.slots[slot].lastAsked + configuration.timeout
+      if transmissions.slots[slot].lostAttempts > 0 && now < end {
+        timers.set(slot, at: end)
+      } else if transmissions.slots[slot].openAttempts > 0 {
+        transmissions.slots[slot].isRetired = true
+      } else {
+        closeQuery(slot)
+        release(slot)
+      }
+      return
+    }
+    release(slot)
+    transmissions.slots[head].openAttempts &-= 1
+    if transmissions.slots[head].openAttempts == 0 && transmissions.slots[head].isRetired {
+      transmissions.slots[head].isRetired = false
+      retire(head)
+    }
+  }
+
+  private mutating func closeQuery(_ head: Int32) {
+    let query = transmissions.slots[head]
+    guard query.lostAttempts > 0, query.vantage == .client else { return }
+    var closed = ClosedQuery()
+    closed.incidentID = query.incidentID
+    closed.time = query.askedWall
+    closed.observedTime = wallNow
+    closed.verdict = query.firstVerdict
+    closed.grade = query.firstGrade
+    if query.isAnsweredElsewhere {
+      closed.impact = .none
+    } else if query.accepted != .zero {
+      closed.impact = .delayed
+      closed.delay = max(0, query.accepted - query.asked)
+    } else {
+      closed.impact = .failed
+      closed.delay = max(0, query.lastAsked - query.asked)
+    }
+    closed.impactObserved = !query.isJoined
+    closed.attempts = query.attempts
+    closed.dnsID = query.dnsID
+    closed.name = names.bytes(query.name, length: Int(query.nameLength))
+    closed.queryType = query.queryType
+    closed.client = query.client
+    closed.server = query.server
+    closed.clientIsServer = answersDNS(query.client.address)
+    records.append(.closed(closed))
+  }
+
+  /// Gives a transmission's slot and name back.
+  mutating func release(_ slot: Int32) {
+    names.release(transmissions.slots[slot].name)
+    timers.clear(slot)
+    transmissions.give(back: slot)
+  }
+}

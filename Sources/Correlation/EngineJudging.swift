@@ -1,0 +1,318 @@
+import Flows
+
+/// A verdict about to fall.
+struct Loss {
+  var verdict: Verdict
+  var reason: Reason
+  var grade: Grade
+  var evidence: Evidence
+  var winnerServer: Endpoint?
+  var winnerClient: Endpoint?
+  var insertFailed: UInt64 = 0
+  var drop: UInt64 = 0
+  var blindSource: BlindSource?
+
+  init(_ verdict: Verdict, _ reason: Reason, _ grade: Grade, _ evidence: Evidence) {
+    self.verdict = verdict
+    self.reason = reason
+    self.grade = grade
+    self.evidence = evidence
+  }
+
+  mutating func lower() { grade = .inferred }
+}
+
+/// Who could have taken the tuple that a transmission needed.
+struct ClashEvidence {
+  enum Kind {
+    case none
+    /// The transmission's own entry: it passed insertion.
+    case ownEntry
+    /// Its entry was there before it was asked: no insertion was needed.
+    case earlierEntry
+    /// A sibling's entry of the same original tuple, inserted while this one was on its way.
+    case original
+    /// An entry of the same client socket, asked of another server, holds the reply tuple.
+    case reply
+    /// An entry of another client socket holds the source-translated reply tuple.
+    case source
+    /// Clients of this server get random ports: nobody can say who holds the tuple.
+    case unforeseeable
+  }
+  var kind: Kind = .none
+  var winnerServer: Endpoint?
+  var winnerClient: Endpoint?
+  /// False where the backend that both need is not known to serve this transmission's server.
+  var isCertain = true
+
+  var isCandidate: Bool {
+    switch kind {
+    case .original, .reply, .source, .unforeseeable: true
+    case .none, .ownEntry, .earlierEntry: false
+    }
+  }
+}
+
+extension Engine {
+  // MARK: Suspects: asked, not sent
+
+  /// Transmissions that were not forwarded within milliseconds are looked at early, so that the counters are read near the loss.
+  mutating func findSuspects() {
+    while let item = recent.first, now - item.asked >= Self.suspectAge {
+      recent.removeFirst()
+      guard isUnsent(item) else { continue }
+      wantsCounters = true
+      _ = suspects.append(item)
+    }
+  }
+
+  /// Half a second on, the events of whoever won are there: those that may have failed to insert become candidates for the counters.
+  mutating func assessSuspects() {
+    while let item = suspects.first, now - item.asked >= Self.assessAge {
+      suspects.removeFirst()
+      guard isUnsent(item) else { continue }
+      wantsCounters = true
+      if findClash(item.slot).isCandidate {
+        transmissions.slots[item.slot].candidate = counters.addCandidate(at: item.asked)
+      }
+    }
+  }
+
+  private func isUnsent(_ item: SlotQueue.Item) -> Bool {
+    let slot = item.slot
+    return transmissions.slots[slot].generation == item.generation && transmissions.slots[slot].state == .open
+      && !transmissions.slots[slot].wasSent && !transmissions.slots[slot].hasCome
+  }
+
+  // MARK: Timers
+
+  mutating func fire(_ slot: Int32) {
+    let transmission = transmissions.slots[slot]
+    switch transmission.state {
+    case .free:
+      break
+    case .answered:
+      if now - transmission.delivered < Self.witnessTime, transmission.head == slot || transmission.openAttempts == 0 {
+        timers.set(slot, at: transmission.delivered + Self.witnessTime)
+      } else {
+        retire(slot)
+      }
+    case .lost:
+      retire(slot)
+    case .open:
+      fireOpen(slot, transmission)
+    }
+  }
+
+  private mutating func fireOpen(_ slot: Int32, _ transmission: Transmission) {
+    guard transmission.isVantageSettled else {
+      // Came in over an uplink and was not seen to leave: somebody else's packet.
+      count { $0.transmissions[Int(Vantage.transit.rawValue)] &+= 1 }
+      release(slot)
+      return
+    }
+    if transmission.vantage == .client { transmissions.markStalled(transmission.head) }
+    let isForwarded = transmission.wasSent || transmission.hasCome || isServedHere(transmission)
+    let start = transmission.wasSent ? transmission.sent : transmission.asked
+    let end = start + configuration.timeout
+    if isForwarded || !configuration.capturesOutgoing {
+      if now < end {
+        timers.set(slot, at: end)
+      } else {
+        close(slot, lost: judgeForwarded(transmission))
+      }
+    } else if now < transmission.asked + configuration.timeout
+      && !paths.isObservable(
+        .sent, interface: transmission.askedInterface, isTranslated: services.isTranslated(transmission.server), at: now)
+    {
+      // This path never showed the leg: an answer may still come.
+      timers.set(slot, at: transmission.asked + configuration.timeout)
+    } else {
+      close(slot, lost: judgeUnsent(slot))
+    }
+  }
+
+  /// True if the server, translated or not, is this node itself: then nothing leaves.
+  private func isServedHere(_ transmission: Transmission) -> Bool {
+    if transmission.isLocalServer && services.first(transmission.server) < 0 { return true }
+    let entry = entries.find(original: transmission.originalTuple, zone: nil)
+    return entry >= 0 && node.isLocal(entries.entries[entry].reply.source.address)
+  }
+
+  // MARK: Asked, not sent
+
+  private mutating func judgeUnsent(_ slot: Int32) -> Loss {
+    let transmission = transmissions.slots[slot]
+    var loss = Loss(.droppedOnNode, .policyOrRoute, .observed, [.asked, .noSent])
+    let from = transmission.asked
+    let to = min(now, from + Self.forwardingTime)
+    if let source = blindPacketSource(from, to) {
+      loss = Loss(.unknown, .none, .inferred, [.asked, .noSent, .blind])
+      loss.blindSource = source
+      return loss
+    }
+    let isTranslated = services.isTranslated(transmission.server)
+    let isObservable = paths.isObservable(.sent, interface: transmission.askedInterface, isTranslated: isTranslated, at: now)
+    if !isObservable { loss.evidence.insert(.pathUnobserved) }
+    let clash = findClash(slot)
+    switch clash.kind {
+    case .ownEntry:
+      loss.reason = .afterInsertion
+      loss.evidence.insert(.ownEntry)
+    case .earlierEntry:
+      loss.evidence.insert(.ownEntry)
+    case .none:
+      loss.evidence.insert(.noOwnEntry)
+      weighWithoutWinner(&loss, transmission)
+    case .original, .reply, .source, .unforeseeable:
+      loss.evidence.insert(.noOwnEntry)
+      weigh(&loss, clash, transmission)
+    }
+    if !isObservable || transmission.isSentAmbiguous { loss.lower() }
+    if let source = blindEventSource(from + (-Self.lookupTime), to), clash.kind != .earlierEntry {
+      loss.evidence.insert(.blind)
+      loss.lower()
+      if clash.kind == .none, !loss.evidence.contains(.countersQuiet) {
+        loss.verdict = .unknown
+        loss.reason = .none
+        loss.blindSource = source
+      }
+    }
+    return loss
+  }
+
+  /// Nobody holds the tuple that it needed, as far as events tell.
+  private mutating func weighWithoutWinner(_ loss: inout Loss, _ transmission: Transmission) {
+    let finding = counters.finding(around: transmission.asked)
+    switch finding.finding {
+    case .quiet:
+      loss.evidence.insert(.countersQuiet)
+      if finding.tableWasFull { loss.lower() }
+    case .unread:
+      break
+    case .exact, .shared, .insufficient:
+      loss.insertFailed = finding.insertFailed
+      loss.drop = finding.drop
+      if finding.chainTooLongMoved {
+        loss.reason = .chainTooLong
+        loss.lower()
+      }
+    }
+    if finding.tableWasFull {
+      loss.verdict = .tableFull
+      loss.reason = .none
+      loss.lower()
+    }
+    // Whose translation was never seen, of him nobody can say that no translation was in the way.
+    if services.first(transmission.server) < 0 && finding.finding != .quiet { loss.lower() }
+  }
+
+  private mutating func weigh(_ loss: inout Loss, _ clash: ClashEvidence, _ transmission: Transmission) {
+    let finding = counters.finding(around: transmission.asked)
+    if clash.kind != .unforeseeable { loss.evidence.insert(.winner) }
+    switch finding.finding {
+    case .quiet:
+      loss.evidence.insert(.countersQuiet)
+      return
+    case .insufficient, .unread:
+      loss.reason = .ambiguous
+      loss.evidence.insert(.countersShared)
+      loss.lower()
+    case .exact, .shared:
+      let isExact = finding.finding == .exact
+      loss.evidence.insert(isExact ? .countersExact : .countersShared)
+      loss.reason = .none
+      loss.winnerServer = clash.winnerServer
+      loss.winnerClient = clash.winnerClient
+      switch clash.kind {
+      case .original: loss.verdict = .dnatClashDropped
+      case .source, .unforeseeable: loss.verdict = .snatClashDropped
+      default: loss.verdict = .replyClashDropped
+      }
+      if clash.kind == .unforeseeable && !isExact {
+        loss.verdict = .droppedOnNode
+        loss.reason = .ambiguous
+      }
+      if !isExact || !clash.isCertain || clash.kind == .unforeseeable || transmission.candidate < 0 { loss.lower() }
+    }
+    loss.insertFailed = finding.insertFailed
+    loss.drop = finding.drop
+  }
+
+  // MARK: Sent, not answered
+
+  private func judgeForwarded(_ transmission: Transmission) -> Loss {
+    var evidence: Evidence = [.asked]
+    if transmission.wasSent { evidence.insert(.sent) }
+    let isLocal = !transmission.wasSent && !transmission.hasCome
+    if isLocal { evidence.insert(.localServer) }
+    let isTranslated = isTranslated(transmission)
+    let isObservable =
+      transmission.isHostClient
+      || paths.isObservable(.delivered, interface: transmission.askedInterface, isTranslated: isTranslated, at: now)
+    if !isObservable { evidence.insert(.pathUnobserved) }
+    if transmission.hasCome { return judgeUndelivered(transmission, evidence.union([.came, .noDelivered]), isObservable) }
+    if let source = blindPacketSource(transmission.asked, now) {
+      var loss = Loss(.unknown, .none, .inferred, evidence.union([.noCame, .blind]))
+      loss.blindSource = source
+      return loss
+    }
+    let grade: Grade = isObservable && configuration.capturesOutgoing && transmission.vantage == .client ? .observed : .inferred
+    return Loss(.noAnswer, isLocal ? .localServer : .silent, grade, evidence.union(.noCame))
+  }
+
+  /// An answer came to this node and never left it towards the client from the address that was asked.
+  private func judgeUndelivered(_ transmission: Transmission, _ evidence: Evidence, _ isObservable: Bool) -> Loss {
+    let reply = transmission.sentTuple.inverse
+    let clash = entries.find(reply: reply, zone: nil, natClash: true)
+    let hadClash =
+      clash >= 0 && entries.entries[clash].isDestroyed && !entries.entries[clash].status.contains(.seenReply)
+      && entries.entries[clash].original.source == transmission.client
+    let opened = entries.find(original: reply, zone: nil)
+    let openedEntry = opened >= 0 && !entries.entries[opened].isDumped && entries.entries[opened].newAt >= transmission.came
+    let isLate = transmission.came - transmission.asked > Nanoseconds.perSecond
+    if hadClash && isLate {
+      var loss = Loss(.clashLateReply, .none, openedEntry ? .observed : .inferred, evidence.union(.natClashDestroyed))
+      if openedEntry { loss.evidence.insert(.answerOpenedEntry) }
+      if transmission.untranslated != .zero { loss.evidence.insert(.untranslatedCopy) }
+      return loss
+    }
+    if let source = blindPacketSource(transmission.came, now) {
+      var loss = Loss(.unknown, .none, .inferred, evidence.union(.blind))
+      loss.blindSource = source
+      return loss
+    }
+    let eventsBlind = blindEventSource(transmission.asked, now)
+    if let source = eventsBlind, isLate {
+      var loss = Loss(.unknown, .none, .inferred, evidence.union(.blind))
+      loss.blindSource = source
+      return loss
+    }
+    if transmission.untranslated != .zero || openedEntry {
+      var loss = Loss(.answerUntranslated, .none, .inferred, evidence)
+      if openedEntry { loss.evidence.insert(.answerOpenedEntry) }
+      if transmission.untranslated != .zero { loss.evidence.insert(.untranslatedCopy) }
+      let entry = entries.find(original: transmission.originalTuple, zone: nil)
+      if entry >= 0 && entries.entries[entry].isDestroyed && entries.entries[entry].destroyedAt >= transmission.asked {
+        loss.reason = .entryDeleted
+      }
+      if eventsBlind == nil && isObservable && loss.reason != .none { loss.grade = .observed }
+      return loss
+    }
+    return Loss(.answerDroppedOnNode, .none, isObservable && eventsBlind == nil ? .observed : .inferred, evidence)
+  }
+
+  // MARK: Blindness
+
+  private func blindPacketSource(_ from: Instant, _ to: Instant) -> BlindSource? {
+    if blind.overlaps(.packets, from: from, to: to) { return .packets }
+    if blind.overlaps(.start, from: from, to: from) { return .start }
+    return nil
+  }
+
+  private func blindEventSource(_ from: Instant, _ to: Instant) -> BlindSource? {
+    if blind.overlaps(.conntrack, from: from, to: to) { return .conntrack }
+    if blind.overlaps(.tables, from: from, to: to) { return .tables }
+    return nil
+  }
+}

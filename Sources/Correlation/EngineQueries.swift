@@ -1,0 +1,330 @@
+import Flows
+
+extension Engine {
+  /// A copy of a query: the first copy of a transmission, its sent leg, or a copy in between.
+  mutating func observeQuery(_ packet: PacketObservation, name: RawSpan) {
+    let key = transmissions.questionKey(id: packet.dns.id, questionHash: packet.dns.questionHash)
+    if packet.isOutgoing {
+      observeOutgoingQuery(packet, key: key, name: name)
+    } else {
+      observeIncomingQuery(packet, key: key, name: name)
+    }
+  }
+
+  private mutating func observeIncomingQuery(_ packet: PacketObservation, key: UInt64, name: RawSpan) {
+    var slot = transmissions.first(question: key)
+    var steps = 0
+    while slot >= 0, steps < TransmissionTable.longestWalk {
+      defer {
+        slot = transmissions.after(question: slot)
+        steps += 1
+      }
+      guard matches(slot, packet.dns), packet.time - transmissions.slots[slot].asked < Self.forwardingTime else { continue }
+      let same = transmissions.slots[slot].client == packet.source && transmissions.slots[slot].server == packet.destination
+      if same {
+        // On the device of its first copy it is another datagram; on another one (VLAN, bridge) another copy of this one.
+        if transmissions.slots[slot].askedInterface == packet.interface { break }
+        return
+      }
+      // br_netfilter shows the copy on the bridge already translated and not yet inserted.
+      if transmissions.slots[slot].client == packet.source && transmissions.slots[slot].askedInterface != packet.interface
+        && node.kind(of: packet.interface) == .bridge
+      {
+        return
+      }
+    }
+    open(packet, client: packet.source, server: packet.destination, isHostClient: false, name: name)
+  }
+
+  private mutating func observeOutgoingQuery(_ packet: PacketObservation, key: UInt64, name: RawSpan) {
+    // The bridge hands the frame on to a port, whose copy follows; with br_netfilter this one is not inserted yet.
+    if node.kind(of: packet.interface) == .bridge { return }
+    let entry = entries.find(reply: packet.tuple.inverse, zone: nil)
+    if entry >= 0 { entries.touch(entry, at: packet.time) }
+    let found = sender(of: packet, key: key, entry: entry)
+    if found.isFurtherCopy { return }
+    if found.slot >= 0 {
+      noteSent(found.slot, packet, entry: entry)
+      return
+    }
+    let original = entry >= 0 ? entries.entries[entry].original : packet.tuple
+    guard node.isLocal(original.source.address) else {
+      count { $0.unmatchedCopies &+= 1 }
+      return
+    }
+    // No ingress copy and a local source: a process of the node.
+    if isFurtherHostCopy(packet, key: key, original: original) { return }
+    open(packet, client: original.source, server: original.destination, isHostClient: true, name: name)
+  }
+
+  /// The transmission whose sent leg this outgoing copy is. `entry` is the entry whose reply tuple this copy's tuple inverts, or -1.
+  private mutating func sender(of packet: PacketObservation, key: UInt64, entry: Int32) -> Found {
+    if entry >= 0 {
+      let original = entries.entries[entry].original
+      let named = newestUnsent(packet, key: key) { transmission, _ in
+        transmission.client == original.source && transmission.server == original.destination
+      }
+      if named.slot >= 0 || named.isFurtherCopy { return named }
+    }
+    // No event names the entry: a merged loser, one inserted in the reply direction only, or an event that was lost.
+    let own = newestUnsent(packet, key: key) { transmission, services in
+      transmission.client == packet.source
+        && (transmission.server == packet.destination || services.find(transmission.server, backend: packet.destination) >= 0)
+    }
+    if own.slot >= 0 || own.isFurtherCopy { return noteAmbiguity(own) }
+    let unlearned = newestUnsent(packet, key: key) { transmission, services in
+      transmission.client == packet.source && services.first(transmission.server) < 0
+    }
+    if unlearned.slot >= 0 || unlearned.isFurtherCopy { return noteAmbiguity(unlearned) }
+    guard node.isLocal(packet.source.address) else { return Found() }
+    return noteAmbiguity(
+      newestUnsent(packet, key: key) { transmission, services in
+        let row = services.find(transmission.server, backend: packet.destination)
+        return row >= 0 && services.rows[row].masqueradeAddress == packet.source.address
+      })
+  }
+
+  private struct Found {
+    var slot: Int32 = -1
+    /// Another one fitted as well.
+    var other: Int32 = -1
+    /// This is the sent leg of one that fits, on another device: a VLAN's card after the VLAN.
+    var isFurtherCopy = false
+  }
+
+  /// The newest open transmission of this question that fits, has not been sent and was asked before this copy within the forwarding time.
+  private func newestUnsent(_ packet: PacketObservation, key: UInt64, where fits: (Transmission, borrowing ServiceTable) -> Bool) -> Found {
+    var found = Found()
+    var slot = transmissions.first(question: key)
+    var steps = 0
+    while slot >= 0, steps < TransmissionTable.longestWalk {
+      defer {
+        slot = transmissions.after(question: slot)
+        steps += 1
+      }
+      guard matches(slot, packet.dns), packet.time - transmissions.slots[slot].asked < 2 * Self.forwardingTime,
+        !transmissions.slots[slot].isHostClient, fits(transmissions.slots[slot], services)
+      else { continue }
+      if transmissions.slots[slot].wasSent {
+        if transmissions.slots[slot].sentInterface != packet.interface && transmissions.slots[slot].sentDestination == packet.destination
+          && found.slot < 0
+        {
+          found.isFurtherCopy = true
+          break
+        }
+      } else if transmissions.slots[slot].state == .open {
+        if found.slot < 0 {
+          found.slot = slot
+        } else if transmissions.slots[found.slot].server != transmissions.slots[slot].server {
+          found.other = slot
+        }
+      }
+    }
+    return found
+  }
+
+  /// Two servers were asked the same and one copy left: whichever is named, nothing may be concluded from "not sent" of the other.
+  private mutating func noteAmbiguity(_ found: Found) -> Found {
+    if found.other >= 0 {
+      transmissions.slots[found.slot].isSentAmbiguous = true
+      transmissions.slots[found.other].isSentAmbiguous = true
+    }
+    return found
+  }
+
+  private mutating func noteSent(_ slot: Int32, _ packet: PacketObservation, entry: Int32) {
+    transmissions.slots[slot].sent = packet.time
+    transmissions.slots[slot].sentInterface = packet.interface
+    transmissions.slots[slot].sentSource = packet.source
+    transmissions.slots[slot].sentDestination = packet.destination
+    if transmissions.slots[slot].candidate >= 0 {
+      counters.withdraw(transmissions.slots[slot].candidate, at: transmissions.slots[slot].asked)
+      transmissions.slots[slot].candidate = -1
+    }
+    if entry >= 0 { node.learnZone(of: transmissions.slots[slot].askedInterface, entries.entries[entry].zone) }
+    if !transmissions.slots[slot].isVantageSettled {
+      if node.kind(of: packet.interface) == .workload {
+        settle(slot, .server)
+      } else {
+        count { $0.transmissions[Int(Vantage.transit.rawValue)] &+= 1 }
+        timers.clear(slot)
+        release(slot)
+      }
+    }
+  }
+
+  /// True if a transmission of a process of the node was seen to leave on another device already (bridge port after bridge, card after VLAN).
+  private func isFurtherHostCopy(_ packet: PacketObservation, key: UInt64, original: FiveTuple) -> Bool {
+    var slot = transmissions.first(question: key)
+    var steps = 0
+    while slot >= 0, steps < TransmissionTable.longestWalk {
+      if matches(slot, packet.dns), transmissions.slots[slot].client == original.source, transmissions.slots[slot].server == original.destination,
+        packet.time - transmissions.slots[slot].asked < Self.forwardingTime
+      {
+        return transmissions.slots[slot].sentInterface != packet.interface
+      }
+      slot = transmissions.after(question: slot)
+      steps += 1
+    }
+    return false
+  }
+
+  @inline(__always) func matches(_ slot: Int32, _ dns: DNSMessage) -> Bool {
+    transmissions.slots[slot].questionHash == dns.questionHash && transmissions.slots[slot].dnsID == dns.id
+  }
+
+  // MARK: A new transmission
+
+  private mutating func open(_ packet: PacketObservation, client: Endpoint, server: Endpoint, isHostClient: Bool, name: RawSpan) {
+    let kind = node.kind(of: packet.interface)
+    let isServerLocal = node.isLocal(server.address)
+    let cameOverUplink = !isHostClient && (kind == .uplink || kind == .tunnel)
+    guard let slot = transmissions.take(client: client, dns: packet.dns) else {
+      if !cameOverUplink {
+        countOpened(packet.dns.queryType)
+        count { $0.evicted &+= 1 }
+      }
+      return
+    }
+    transmissions.slots[slot].server = server
+    transmissions.slots[slot].asked = packet.time
+    transmissions.slots[slot].askedWall = packet.wallTime
+    transmissions.slots[slot].askedInterface = packet.interface
+    transmissions.slots[slot].lastAsked = packet.time
+    transmissions.slots[slot].isHostClient = isHostClient
+    transmissions.slots[slot].isLocalServer = isServerLocal && !isHostClient
+    let reference = names.store(name)
+    if reference == 0 && name.byteCount > 0 {
+      transmissions.give(back: slot)
+      if !cameOverUplink {
+        countOpened(packet.dns.queryType)
+        count { $0.evicted &+= 1 }
+      }
+      return
+    }
+    transmissions.slots[slot].name = reference
+    transmissions.slots[slot].nameLength = UInt8(min(name.byteCount, 255))
+    if isHostClient {
+      transmissions.slots[slot].sent = packet.time
+      transmissions.slots[slot].sentInterface = packet.interface
+      transmissions.slots[slot].sentSource = packet.source
+      transmissions.slots[slot].sentDestination = packet.destination
+    }
+    timers.set(slot, at: packet.time + Self.forwardingTime)
+    if cameOverUplink {
+      transmissions.slots[slot].isVantageSettled = false
+      transmissions.slots[slot].vantage = .transit
+      if isServerLocal { settle(slot, .server) }
+    } else {
+      countOpened(packet.dns.queryType)
+      count { $0.open &+= 1 }
+      joinQuery(slot)
+      if !isHostClient && !isServerLocal && configuration.capturesOutgoing {
+        _ = recent.append(
+          SlotQueue.Item(slot: slot, generation: transmissions.slots[slot].generation, asked: transmissions.slots[slot].asked))
+      }
+    }
+  }
+
+  private mutating func countOpened(_ type: UInt16) {
+    count {
+      $0.transmissions[Int(Vantage.client.rawValue)] &+= 1
+      switch type {
+      case QueryType.a: $0.clientTransmissionsA &+= 1
+      case QueryType.aaaa: $0.clientTransmissionsAAAA &+= 1
+      default: $0.clientTransmissionsOther &+= 1
+      }
+    }
+  }
+
+  private mutating func settle(_ slot: Int32, _ vantage: Vantage) {
+    transmissions.slots[slot].vantage = vantage
+    transmissions.slots[slot].isVantageSettled = true
+    count { $0.transmissions[Int(vantage.rawValue)] &+= 1 }
+  }
+
+  /// Finds the query that this transmission is an attempt of, and its siblings in the lookup.
+  private mutating func joinQuery(_ slot: Int32) {
+    let mine = transmissions.slots[slot]
+    var other = transmissions.after(question: slot)
+    var steps = 0
+    while other >= 0, steps < TransmissionTable.longestWalk {
+      let candidate = transmissions.slots[other]
+      if candidate.questionHash == mine.questionHash && candidate.dnsID == mine.dnsID && candidate.client == mine.client
+        && candidate.server == mine.server && candidate.vantage == .client && candidate.isHostClient == mine.isHostClient
+      {
+        join(slot, to: candidate.head)
+        return
+      }
+      other = transmissions.after(question: other)
+      steps += 1
+    }
+    findSiblings(slot)
+    if transmissions.stalled > 0 && !transmissions.slots[slot].hasTwin { joinStalled(slot) }
+  }
+
+  private mutating func join(_ slot: Int32, to head: Int32) {
+    transmissions.slots[slot].head = head
+    transmissions.slots[head].attempts &+= 1
+    transmissions.slots[head].openAttempts &+= 1
+    transmissions.slots[head].lastAsked = transmissions.slots[slot].asked
+    transmissions.slots[slot].attempt = transmissions.slots[head].attempts
+    count { $0.retries &+= 1 }
+  }
+
+  private mutating func findSiblings(_ slot: Int32) {
+    let asked = transmissions.slots[slot].asked
+    var other = transmissions.after(socket: slot)
+    var steps = 0
+    while other >= 0, steps < 16 {
+      defer {
+        other = transmissions.after(socket: other)
+        steps += 1
+      }
+      guard transmissions.slots[other].client == transmissions.slots[slot].client else { continue }
+      guard asked - transmissions.slots[other].asked <= Self.lookupTime else { break }
+      guard transmissions.slots[other].nameHash == transmissions.slots[slot].nameHash else { continue }
+      if transmissions.slots[other].queryType != transmissions.slots[slot].queryType {
+        noteSibling(slot, other)
+        noteSibling(other, slot)
+      } else if transmissions.slots[other].server != transmissions.slots[slot].server {
+        transmissions.slots[slot].hasTwin = true
+        transmissions.slots[other].hasTwin = true
+        if !transmissions.slots[slot].hasSibling { noteSibling(slot, other) }
+        if !transmissions.slots[other].hasSibling { noteSibling(other, slot) }
+        if transmissions.slots[other].state == .answered { transmissions.slots[slot].isAnsweredElsewhere = true }
+      }
+    }
+  }
+
+  private mutating func noteSibling(_ slot: Int32, _ other: Int32) {
+    transmissions.slots[slot].hasSibling = true
+    transmissions.slots[slot].siblingID = transmissions.slots[other].dnsID
+    transmissions.slots[slot].siblingType = transmissions.slots[other].queryType
+  }
+
+  /// Joins an attempt from a new port (Go, single-request-reopen) to the query that it retries: the same client and question, 0.9 to 1.1
+  /// resolver time-outs of 5 s before, not answered.
+  private mutating func joinStalled(_ slot: Int32) {
+    let mine = transmissions.slots[slot]
+    var other = transmissions.first(stalled: transmissions.stalledKey(mine.client.address, mine.questionHash))
+    var steps = 0
+    while other >= 0, steps < TransmissionTable.longestWalk {
+      let waiting = transmissions.slots[other]
+      let gap = mine.asked - waiting.lastAsked
+      if waiting.questionHash == mine.questionHash && waiting.client.address == mine.client.address && waiting.client.port != mine.client.port
+        && waiting.accepted == .zero && !waiting.isJoined && gap >= 45 * Nanoseconds.perSecond / 10 && gap <= 55 * Nanoseconds.perSecond / 10
+      {
+        transmissions.slots[slot].joins = other
+        transmissions.slots[slot].joinsGeneration = waiting.generation
+        transmissions.slots[other].isJoined = true
+        transmissions.slots[other].attempts &+= 1
+        transmissions.slots[other].lastAsked = mine.asked
+        count { $0.retries &+= 1 }
+        return
+      }
+      other = transmissions.after(stalled: other)
+      steps += 1
+    }
+  }
+}

@@ -1,0 +1,110 @@
+import Glibc
+
+/// A fixed number of plain values in one zero-filled allocation. Pages that are never touched cost nothing, so tables can be sized for their caps.
+///
+/// All-zero bytes must be a valid `Element`. Every index is checked.
+@safe struct FixedArray<Element: BitwiseCopyable>: ~Copyable {
+  let count: Int
+  private let base: UnsafeMutablePointer<Element>
+
+  init(count: Int) {
+    precondition(count > 0)
+    guard let memory = unsafe calloc(count, MemoryLayout<Element>.stride) else { preconditionFailure("out of memory at start") }
+    self.count = count
+    unsafe base = memory.bindMemory(to: Element.self, capacity: count)
+  }
+
+  deinit { unsafe free(base) }
+
+  subscript(index: Int) -> Element {
+    @inline(__always) _read {
+      precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
+      yield unsafe base[index]
+    }
+    @inline(__always) _modify {
+      precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
+      yield unsafe &base[index]
+    }
+  }
+
+  subscript(index: Int32) -> Element {
+    @inline(__always) _read { yield self[Int(index)] }
+    @inline(__always) _modify { yield &self[Int(index)] }
+  }
+}
+
+/// Hands out the slots of a table and takes them back, last returned first, so that a quiet node touches few pages.
+struct SlotPool: ~Copyable {
+  let capacity: Int
+  private(set) var used = 0
+  private var neverUsed: Int32 = 0
+  private var freed: FixedArray<Int32>
+  private var freedCount = 0
+
+  init(capacity: Int) {
+    self.capacity = capacity
+    freed = FixedArray(count: capacity)
+  }
+
+  /// A free slot, or nil at the cap.
+  mutating func take() -> Int32? {
+    if freedCount > 0 {
+      freedCount -= 1
+      used += 1
+      return freed[freedCount]
+    }
+    guard Int(neverUsed) < capacity else { return nil }
+    used += 1
+    neverUsed += 1
+    return neverUsed - 1
+  }
+
+  mutating func give(back slot: Int32) {
+    freed[freedCount] = slot
+    freedCount += 1
+    used -= 1
+  }
+}
+
+/// A hash index over the slots of a table: buckets of doubly linked chains, the newest first.
+struct ChainIndex: ~Copyable {
+  private var heads: FixedArray<Int32>
+  private var next: FixedArray<Int32>
+  private var previous: FixedArray<Int32>
+  private let mask: UInt64
+
+  /// - Parameter capacity: number of slots; the number of buckets is the next power of two above.
+  init(capacity: Int) {
+    var buckets = 1
+    while buckets < capacity { buckets <<= 1 }
+    mask = UInt64(buckets - 1)
+    heads = FixedArray(count: buckets)
+    next = FixedArray(count: capacity)
+    previous = FixedArray(count: capacity)
+  }
+
+  // Links are stored plus one, so that zero-filled memory means "none".
+
+  /// The newest slot of the bucket, or -1.
+  @inline(__always) func first(_ hash: UInt64) -> Int32 { heads[Int(hash & mask)] - 1 }
+  /// The slot after `slot` in its bucket, or -1.
+  @inline(__always) func after(_ slot: Int32) -> Int32 { next[slot] - 1 }
+
+  mutating func insert(_ slot: Int32, hash: UInt64) {
+    let bucket = Int(hash & mask)
+    let old = heads[bucket]
+    next[slot] = old
+    previous[slot] = 0
+    if old != 0 { previous[old - 1] = slot + 1 }
+    heads[bucket] = slot + 1
+  }
+
+  mutating func remove(_ slot: Int32, hash: UInt64) {
+    let following = next[slot]
+    let preceding = previous[slot]
+    if preceding != 0 { next[preceding - 1] = following } else { heads[Int(hash & mask)] = following }
+    if following != 0 { previous[following - 1] = preceding }
+    next[slot] = 0
+    previous[slot] = 0
+  }
+}

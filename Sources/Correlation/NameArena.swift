@@ -1,0 +1,66 @@
+import Flows
+
+/// Wire-form names in chunks of one fixed arena. A name of n bytes takes ceil(n / 60) chunks.
+struct NameArena: ~Copyable {
+  struct Chunk: BitwiseCopyable {
+    var next: Int32
+    var bytes: InlineArray<60, UInt8>
+  }
+
+  private var chunks: FixedArray<Chunk>
+  private var pool: SlotPool
+
+  /// - Parameter bytes: size of the arena.
+  init(bytes: Int) {
+    let count = max(8, bytes / MemoryLayout<Chunk>.stride)
+    chunks = FixedArray(count: count)
+    pool = SlotPool(capacity: count)
+  }
+
+  var used: Int { pool.used }
+  var capacity: Int { pool.capacity }
+
+  /// Stores a copy; the first chunk's number plus one, or 0 for an empty name or a full arena.
+  mutating func store(_ name: RawSpan) -> Int32 {
+    let length = min(name.byteCount, 255)
+    var first: Int32 = 0
+    var last: Int32 = -1
+    var offset = 0
+    while offset < length {
+      guard let slot = pool.take() else {
+        release(first)
+        return 0
+      }
+      let part = min(60, length - offset)
+      chunks[slot].next = 0
+      for index in 0..<part {
+        chunks[slot].bytes[index] = unsafe name.unsafeLoad(fromByteOffset: offset + index, as: UInt8.self)
+      }
+      if last >= 0 { chunks[last].next = slot + 1 } else { first = slot + 1 }
+      last = slot
+      offset += part
+    }
+    return first
+  }
+
+  mutating func release(_ reference: Int32) {
+    var at = reference
+    while at != 0 {
+      let next = chunks[at - 1].next
+      pool.give(back: at - 1)
+      at = next
+    }
+  }
+
+  /// The name's bytes, for a record.
+  func bytes(_ reference: Int32, length: Int) -> [UInt8] {
+    var out: [UInt8] = []
+    out.reserveCapacity(length)
+    var at = reference
+    while at != 0, out.count < length {
+      for index in 0..<min(60, length - out.count) { out.append(chunks[at - 1].bytes[index]) }
+      at = chunks[at - 1].next
+    }
+    return out
+  }
+}
