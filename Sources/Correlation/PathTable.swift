@@ -31,7 +31,7 @@ struct PathTable: ~Copyable {
   init() {}
 
   private func slot(_ interface: UInt32, _ isTranslated: Bool) -> Int {
-    Int((UInt64(interface) &* 2 &+ (isTranslated ? 1 : 0)) &* 0x9E37_79B9_7F4A_7C15 >> 52)
+    Int(((UInt64(interface) &* 2 &+ (isTranslated ? 1 : 0)) &* 0x9E37_79B9_7F4A_7C15) >> 52)
   }
 
   /// Notes an answered query and which of its legs were seen.

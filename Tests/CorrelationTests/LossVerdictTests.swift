@@ -1,0 +1,251 @@
+import Flows
+import Testing
+
+@testable import Correlation
+
+@Suite struct LossVerdictTests {
+  @Test func ordinaryLookupsLoseNothing() {
+    let scenario = Scenario()
+    for index in 0..<500 {
+      Ask(scenario, port: UInt16(20000 + index), id: UInt16(index)).answered()
+      scenario.wait(2 * millisecond)
+    }
+    scenario.wait(20 * second)
+    #expect(scenario.records.isEmpty)
+    #expect(scenario.engine.totals.answered == 500 && scenario.engine.totals.open == 0)
+    #expect(scenario.isConserved)
+    #expect(scenario.engine.transmissions.count == 0 && scenario.engine.names.used == 0)
+  }
+
+  @Test func silenceOfTheBackendIsNoAnswer() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let ask = Ask(scenario, port: 40000)
+    ask.entry()
+    ask.asked()
+    ask.sent()
+    scenario.wait(9 * second)
+    #expect(scenario.losses.isEmpty)
+    scenario.wait(20 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .noAnswer && lost.reason == .silent && lost.grade == .observed)
+    #expect(lost.backend == scenario.backend)
+    #expect(scenario.closings.map(\.impact) == [.failed])
+  }
+
+  @Test func anAnswerThatCameAndWasNotDelivered() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let ask = Ask(scenario, port: 40000)
+    ask.entry()
+    ask.asked()
+    ask.sent()
+    ask.came()
+    scenario.wait(30 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .answerDroppedOnNode && lost.grade == .observed)
+  }
+
+  @Test func aPolicyDropIsObservedWherePathsAreSeen() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    Ask(scenario, port: 40000).asked()
+    scenario.wait(30 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .droppedOnNode && lost.reason == .policyOrRoute && lost.grade == .observed)
+  }
+
+  @Test func aPathThatNeverShowedTheLegIsOnlyInferred() throws {
+    let scenario = Scenario()
+    Ask(scenario, port: 40000).asked()
+    scenario.wait(30 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.grade == .inferred && lost.evidence.contains(.pathUnobserved))
+  }
+
+  @Test func aPathThatHidesTheSentLegIsNotCalledLossy() {
+    let scenario = Scenario()
+    for index in 0..<50 {
+      let ask = Ask(scenario, port: UInt16(20000 + index), id: UInt16(index))
+      ask.entry()
+      ask.asked()
+      scenario.wait(20 * millisecond)
+      ask.came()
+      ask.delivered()
+    }
+    scenario.wait(20 * second)
+    #expect(scenario.losses.isEmpty)
+    #expect(!scenario.isSentObservable)
+    #expect(scenario.engine.totals.answered == 50)
+  }
+
+  @Test func lostAfterInsertionWhereItsOwnEntryWasMade() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let ask = Ask(scenario, port: 40000)
+    ask.entry()
+    ask.asked()
+    scenario.wait(30 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .droppedOnNode && lost.reason == .afterInsertion && lost.grade == .observed)
+  }
+
+  @Test func aLostQueryOfAnEarlierEntryWasNoRace() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    Ask(scenario, port: 40000, id: 1).answered()
+    scenario.wait(1 * second)
+    Ask(scenario, port: 40000, id: 2, name: "b.example").asked()
+    scenario.counters.insertFailed += 1
+    scenario.counters.drop += 1
+    scenario.wait(30 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .droppedOnNode && lost.reason == .policyOrRoute)
+  }
+
+  @Test func aRetryOfTheSameIDIsAnotherTransmissionOfTheSameQuery() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let first = Ask(scenario, port: 40000)
+    first.entry()
+    first.asked()
+    first.sent()
+    scenario.wait(5 * second)
+    first.asked()
+    first.sent()
+    first.came()
+    first.delivered()
+    scenario.wait(30 * second)
+    #expect(scenario.losses.map(\.verdict) == [.noAnswer])
+    #expect(scenario.losses.map(\.attempt) == [1])
+    let closed = try #require(scenario.closings.first)
+    #expect(closed.attempts == 2 && closed.impact == .delayed && abs(closed.delay - 5 * second) < 50 * millisecond)
+    #expect(scenario.engine.totals.retries == 1)
+    #expect(scenario.isConserved)
+  }
+
+  @Test func aRetryFromANewPortIsJoinedAndSaysSo() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let first = Ask(scenario, port: 40000, id: 100)
+    first.entry()
+    first.asked()
+    first.sent()
+    scenario.wait(5 * second)
+    Ask(scenario, port: 40001, id: 101).answered()
+    scenario.wait(30 * second)
+    let closed = try #require(scenario.closings.first)
+    #expect(closed.impact == .delayed && !closed.impactObserved && closed.attempts == 2)
+  }
+
+  @Test func ringLossMakesUnansweredQueriesUnknown() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    scenario.engine.blindBegan(.packets, at: scenario.at, wall: scenario.wall, lost: 12)
+    Ask(scenario, port: 40000).asked()
+    scenario.wait(50 * millisecond)
+    scenario.engine.blindEnded(.packets, at: scenario.at, wall: scenario.wall)
+    scenario.wait(30 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .unknown && lost.blindSource == .packets)
+    #expect(scenario.engine.totals.unknown == 1 && scenario.isConserved)
+    let window = scenario.records.compactMap { if case .blind(let window) = $0 { window } else { nil } }
+    #expect(window.map(\.lost) == [12])
+  }
+
+  @Test func shutDownClosesWhatIsOpen() {
+    let scenario = Scenario()
+    scenario.warmUp()
+    Ask(scenario, port: 40000).asked()
+    scenario.engine.shutDown(at: scenario.at, wall: scenario.wall)
+    scenario.records += scenario.engine.records
+    #expect(scenario.losses.map(\.verdict) == [.unknown])
+    #expect(scenario.losses.map(\.blindSource) == [.shutdown])
+    #expect(scenario.engine.totals.open == 0 && scenario.isConserved)
+  }
+
+  @Test func fullTablesEvictAndStayConserved() {
+    let scenario = Scenario { $0.transmissions = 64 }
+    for index in 0..<200 {
+      let ask = Ask(scenario, port: UInt16(20000 + index), id: UInt16(index))
+      ask.asked()
+    }
+    scenario.wait(10 * millisecond)
+    #expect(scenario.engine.totals.evicted == 136)
+    #expect(scenario.isTablesBlind)
+    #expect(scenario.isConserved)
+    scenario.wait(40 * second)
+    #expect(scenario.engine.transmissions.count == 0)
+    #expect(!scenario.isTablesBlind)
+    #expect(scenario.isConserved)
+  }
+
+  @Test func hostClientsAreAnsweredWithoutAnIngressCopy() {
+    let scenario = Scenario()
+    var ask = Ask(scenario, port: 40000, from: scenario.nodeAddress)
+    ask.natted = ask.client
+    ask.entry()
+    ask.sent()
+    ask.came()
+    scenario.wait(30 * second)
+    #expect(scenario.losses.isEmpty)
+    #expect(scenario.engine.totals.transmissions[0] == 1 && scenario.engine.totals.answered == 1)
+  }
+
+  @Test func otherNodesQueriesToALocalBackendAreServerVantage() {
+    let scenario = Scenario()
+    let ask = Ask(scenario, port: 40000, to: scenario.backend, from: v4("10.9.9.9"), device: 2)
+    ask.asked()
+    ask.sent()
+    ask.came()
+    ask.delivered()
+    scenario.wait(30 * second)
+    #expect(scenario.losses.isEmpty)
+    #expect(scenario.engine.totals.transmissions[Int(Vantage.server.rawValue)] == 1)
+    #expect(scenario.engine.totals.transmissions[0] == 0)
+  }
+
+  @Test func transitIsCountedAndForgotten() {
+    let scenario = Scenario()
+    let ask = Ask(scenario, port: 40000, to: endpoint("8.8.8.8"), from: v4("10.9.9.9"), device: 2)
+    ask.asked()
+    scenario.copy(ask.client, ask.server, on: 2, out: true, ask.query, name: ask.name)
+    scenario.wait(30 * second)
+    #expect(scenario.records.isEmpty)
+    #expect(scenario.engine.transmissions.count == 0)
+  }
+
+  @Test func equalIDsOnOtherPortsStayApart() {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let a = Ask(scenario, port: 40000, id: 5)
+    let b = Ask(scenario, port: 40001, id: 5)
+    for ask in [a, b] {
+      ask.entry()
+      ask.asked()
+      ask.sent()
+    }
+    b.came()
+    b.delivered()
+    scenario.wait(30 * second)
+    #expect(scenario.losses.map(\.client) == [a.client])
+  }
+
+  @Test func anAnswerWithoutAQuestionIsCredited() {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let ask = Ask(scenario, port: 40000, id: 5)
+    ask.entry()
+    ask.asked()
+    ask.sent()
+    var dns = DNSMessage()
+    dns.id = 5
+    dns.isResponse = true
+    dns.responseCode = 1
+    scenario.copy(ask.backend, ask.client, on: 21, out: false, dns, name: "")
+    scenario.copy(ask.server, ask.client, on: 11, out: true, dns, name: "")
+    scenario.wait(30 * second)
+    #expect(scenario.losses.isEmpty)
+    #expect(scenario.engine.totals.answersByCode[1] == 1)
+  }
+}
