@@ -25,7 +25,9 @@ struct JSONLine {
 
   mutating func member(_ key: StaticString, _ value: StaticString) {
     self.key(key)
-    string { appendLiteral(value, to: &$0) }
+    var text: [UInt8] = []
+    appendLiteral(value, to: &text)
+    appendString(text)
   }
 
   mutating func member(_ key: StaticString, _ value: UInt64) {

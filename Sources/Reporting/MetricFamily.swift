@@ -43,7 +43,7 @@ package enum MetricFamily: UInt8, CaseIterable, Sendable {
     case .conntrackInsertFailed:
       MetricDescriptor(
         "racetrack_conntrack_insert_failed", .counter,
-        help: "Entries that could not be inserted, as the kernel counts them for every protocol, since the agent's start. Before Linux 5.10 resolved clashes too.")
+        help: "Entries that could not be inserted, of every protocol. Before Linux 5.10 resolved clashes are among them.")
     case .conntrackDrop:
       MetricDescriptor(
         "racetrack_conntrack_drop", .counter,
@@ -88,24 +88,28 @@ package enum MetricFamily: UInt8, CaseIterable, Sendable {
       MetricDescriptor("racetrack_dns_retries", .counter, help: "Transmissions of local clients that repeat an earlier one.")
     case .queryDuration:
       MetricDescriptor(
-        "racetrack_dns_query_duration_seconds", .histogram, unit: "seconds", help: "Time from the first attempt of a local client to the answer it accepted.")
+        "racetrack_dns_query_duration_seconds", .histogram, unit: "seconds",
+        help: "Time from the first attempt of a local client to the answer it accepted.")
     case .clashes:
       MetricDescriptor(
         "racetrack_clashes", .counter, labels: ["outcome"],
         help: "Insertion clashes as the kernel counted them, for every protocol: resolved, or dropped (the lesser of insert_failed and drop).")
     case .lostQueries:
       MetricDescriptor(
-        "racetrack_lost_queries", .counter, labels: ["verdict", "grade"], help: "Lost transmissions of local clients by cause and by how sure the cause is.")
+        "racetrack_lost_queries", .counter, labels: ["verdict", "grade"],
+        help: "Lost transmissions of local clients by cause and by how sure the cause is.")
     case .blind:
       MetricDescriptor("racetrack_blind", .gauge, labels: ["source"], help: "1 while a source does not see everything.")
     case .blindSeconds:
       MetricDescriptor(
-        "racetrack_blind_seconds", .counter, unit: "seconds", labels: ["source"], help: "Time in which a source did not see everything; any is their union.")
+        "racetrack_blind_seconds", .counter, unit: "seconds", labels: ["source"],
+        help: "Time in which a source did not see everything; any is their union.")
     case .sourceUp:
       MetricDescriptor("racetrack_source_up", .gauge, labels: ["source"], help: "1 if a source of evidence is open.")
     case .pathObservable:
       MetricDescriptor(
-        "racetrack_path_observable", .gauge, labels: ["leg"], help: "1 if every path in use showed this leg lately; where it is 0 absence proves nothing.")
+        "racetrack_path_observable", .gauge, labels: ["leg"],
+        help: "1 if every path in use showed this leg lately; where it is 0 absence proves nothing.")
     case .tableEntries:
       MetricDescriptor("racetrack_table_entries", .gauge, labels: ["table"], help: "Slots in use in the agent's own tables.")
     case .tableEvictions:

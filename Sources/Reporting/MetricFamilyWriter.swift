@@ -55,18 +55,19 @@ package struct Exemplar: BitwiseCopyable, Sendable {
 /// Writes the samples of one family. It exists only while a page has that family open, so a sample can land nowhere else; the head is written with
 /// the first sample, so a family without one leaves no trace.
 package struct MetricFamilyWriter: ~Copyable {
-  let descriptor: MetricDescriptor
-  let format: ExpositionFormat
-  var bytes: [UInt8]
+  private let descriptor: MetricDescriptor
+  private let format: ExpositionFormat
+  private var bytes: [UInt8]
   private var hasHead = false
 
-  init(_ descriptor: MetricDescriptor, _ format: ExpositionFormat, bytes: consuming [UInt8]) {
+  /// - Parameter bytes: the page so far; `end` gives it back longer.
+  package init(_ descriptor: MetricDescriptor, _ format: ExpositionFormat, bytes: consuming [UInt8] = []) {
     self.descriptor = descriptor
     self.format = format
     self.bytes = bytes
   }
 
-  consuming func end() -> [UInt8] { bytes }
+  package consuming func end() -> [UInt8] { bytes }
 
   /// One sample: the values of the labels in the descriptor's order, then a number of things. Not for histograms.
   package mutating func sample(_ labels: [LabelValue], _ value: UInt64, exemplar: Exemplar? = nil) {
