@@ -55,7 +55,8 @@ let package = Package(
     .testTarget(name: "FlowsTests", dependencies: ["Flows"], swiftSettings: testSwift),
     .testTarget(name: "WireTests", dependencies: ["Wire", "Flows", "TestSupport"], swiftSettings: testSwift),
     .testTarget(name: "CorrelationTests", dependencies: ["Correlation", "Flows", "TestSupport"], swiftSettings: testSwift),
-    .testTarget(name: "ReportingTests", dependencies: ["Reporting", "Flows", "TestSupport"], swiftSettings: testSwift),
+    .testTarget(
+      name: "ReportingTests", dependencies: ["Reporting", "Flows", "TestSupport"], exclude: ["Golden"], swiftSettings: testSwift),
     .testTarget(name: "LinuxIOTests", dependencies: ["LinuxIO", "Wire", "Flows", "TestSupport", "CLinux", "CConntrack"], swiftSettings: testSwift),
     .testTarget(name: "AgentTests", dependencies: ["Agent", "Flows", "TestSupport"], swiftSettings: testSwift),
     .testTarget(
