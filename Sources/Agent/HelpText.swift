@@ -13,10 +13,8 @@ package enum HelpText {
       text += "\n\(group)\n"
       for option in table.options where option.group == group {
         text += "  " + synopsis(of: option) + "\n"
-        var notes = ["default: \(option.defaultText(of: settings))"]
-        if option.shape == .list { notes.append("repeatable") }
-        text += wrapped(option.help + " (" + notes.joined(separator: "; ") + ")", indent: 8)
-        if sources { text += "        \(option.environmentName)\n" }
+        text += wrapped(option.help, indent: 8)
+        text += "        " + notes(of: option, defaults: settings, sources: sources) + "\n"
       }
     }
     text += "\nHelp\n  --help\n        Show this text.\n  --version\n        Show the version.\n"
@@ -37,6 +35,14 @@ package enum HelpText {
     case .flag: "--\(option.name)[=\(option.placeholder)]"
     case .value, .list: "--\(option.name)=\(option.placeholder)"
     }
+  }
+
+  /// `[default: 53; repeatable; environment: RACETRACK_DNS_PORT]`.
+  static func notes<S>(of option: Option<S>, defaults settings: S, sources: Bool) -> String {
+    var notes = ["default: \(option.defaultText(of: settings))"]
+    if option.shape == .list { notes.append("repeatable") }
+    if sources { notes.append("environment: \(option.environmentName)") }
+    return "[" + notes.joined(separator: "; ") + "]"
   }
 
   /// `text` in lines of at most `columns`, each indented and ended.
