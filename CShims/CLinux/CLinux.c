@@ -1,2 +1,0 @@
-#include "include/CLinux.h"
-typedef int CLinux_unused;

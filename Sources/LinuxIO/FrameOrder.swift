@@ -1,0 +1,116 @@
+/// The frames that wait for a sweep, in order of their stamps. A preallocated array that never grows.
+///
+/// The ring's order is nearly that of time, so new entries are inserted from the end; where disorder is large, the whole is heap-sorted instead.
+@safe struct FrameOrder: ~Copyable {
+  struct Entry: BitwiseCopyable {
+    /// Nanoseconds of CLOCK_REALTIME.
+    var stamp: Int64
+    /// Of the frame's header in the ring.
+    var offset: UInt32
+    /// Counts frames as they lay in the ring; wraps. Keeps equal stamps in that order.
+    var sequence: UInt32
+
+    static func < (a: Entry, b: Entry) -> Bool {
+      a.stamp != b.stamp ? a.stamp < b.stamp : Int32(bitPattern: a.sequence &- b.sequence) < 0
+    }
+  }
+
+  private let entries: UnsafeMutableBufferPointer<Entry>
+  private(set) var count = 0
+  /// Entries before this one are in order.
+  private var sortedCount = 0
+  private var sequence: UInt32 = 0
+  private var latestStamp = Int64.min
+  /// The wall clock went back by more than a second between two frames: the ring's order is then the better one.
+  private(set) var isStepped = false
+  /// How often disorder was too large for insertion.
+  private(set) var heapSorts = 0
+
+  private static let step: Int64 = 1_000_000_000
+
+  init(capacity: Int) {
+    // Pages are touched only as far as entries are used.
+    unsafe entries = .allocate(capacity: max(1, capacity))
+  }
+
+  deinit { unsafe entries.deallocate() }
+
+  var capacity: Int { unsafe entries.count }
+  var isEmpty: Bool { count == 0 }
+
+  subscript(index: Int) -> Entry {
+    precondition(index >= 0 && index < count)
+    return unsafe entries[index]
+  }
+
+  /// - Precondition: `count < capacity`.
+  mutating func append(stamp: Int64, offset: UInt32) {
+    precondition(count < capacity, "the frame order is full")
+    if stamp < latestStamp &- Self.step, latestStamp != .min { isStepped = true }
+    latestStamp = stamp
+    unsafe entries[count] = Entry(stamp: stamp, offset: offset, sequence: sequence)
+    sequence &+= 1
+    count += 1
+  }
+
+  /// Brings everything into order. Does nothing while a step of the clock is in it.
+  mutating func sort() {
+    if isStepped { return }
+    var budget = 16 * (count - sortedCount) + 256
+    var index = max(sortedCount, 1)
+    while index < count {
+      let entry = unsafe entries[index]
+      var place = index
+      while place > 0, unsafe entry < entries[place - 1] {
+        unsafe entries[place] = entries[place - 1]
+        place -= 1
+      }
+      unsafe entries[place] = entry
+      budget -= index - place
+      index += 1
+      if budget < 0 {
+        heapSort()
+        break
+      }
+    }
+    sortedCount = count
+  }
+
+  /// Drops the first `number` entries.
+  mutating func removeFirst(_ number: Int) {
+    precondition(number >= 0 && number <= count)
+    let rest = count - number
+    if number > 0, rest > 0, let base = unsafe entries.baseAddress {
+      unsafe base.update(from: base + number, count: rest)
+    }
+    count = rest
+    sortedCount = max(0, sortedCount - number)
+    if rest == 0 { isStepped = false }
+  }
+
+  private mutating func heapSort() {
+    heapSorts += 1
+    var start = count / 2
+    while start > 0 {
+      start -= 1
+      sink(start, count)
+    }
+    var end = count
+    while end > 1 {
+      end -= 1
+      unsafe entries.swapAt(0, end)
+      sink(0, end)
+    }
+  }
+
+  private func sink(_ from: Int, _ end: Int) {
+    var root = from
+    while 2 * root + 1 < end {
+      var child = 2 * root + 1
+      if child + 1 < end, unsafe entries[child] < entries[child + 1] { child += 1 }
+      guard unsafe entries[root] < entries[child] else { return }
+      unsafe entries.swapAt(root, child)
+      root = child
+    }
+  }
+}

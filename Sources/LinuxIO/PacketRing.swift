@@ -1,0 +1,227 @@
+import CLinux
+package import Flows
+
+/// What is known of a frame beside its bytes.
+package struct FrameHeader: BitwiseCopyable, Sendable {
+  /// The kernel's stamp.
+  package var stamp: WallTime
+  /// `sll_ifindex`.
+  package var interface: UInt32
+  /// `sll_pkttype == PACKET_OUTGOING`. Never compare with PACKET_HOST: bridge ports show PACKET_OTHERHOST.
+  package var isOutgoing: Bool
+  /// ETH_P_*, of the network header.
+  package var protocolNumber: UInt16
+  /// The VLAN ID of the tag that the kernel took off; 0 where there was none.
+  package var vlan: UInt16
+  /// The packet's length from the network header on; the lent bytes may be fewer.
+  package var originalLength: UInt32
+}
+
+/// PACKET_STATISTICS, counted from the ring's start.
+package struct PacketStatistics: BitwiseCopyable, Equatable, Sendable {
+  /// Frames that passed the filter, the dropped ones included.
+  package var packets: UInt64 = 0
+  /// Frames that found no room in the ring.
+  package var drops: UInt64 = 0
+  /// How often the ring stood still because user space held every block.
+  package var freezes: UInt64 = 0
+}
+
+/// How a `PacketRing` is made.
+package struct PacketRingOptions: Sendable {
+  /// DNS ports, on either side; up to `PacketFilter.maximumPorts`.
+  package var ports: [UInt16] = [53]
+  /// False spares the copies on their way out (PACKET_IGNORE_OUTGOING, Linux 4.20): a reduced mode.
+  package var capturesOutgoing = true
+  /// Bytes, a power of two and a multiple of the page size.
+  package var blockSize: UInt32 = 128 << 10
+  package var blockCount: UInt32 = 32
+  /// After how many milliseconds the kernel hands over a block that is not full.
+  package var retireMilliseconds: UInt32 = 10
+  /// Bytes kept of a packet, from the network header.
+  package var snapLength: UInt32 = 512
+
+  package init() {}
+}
+
+/// A tap on every device of the network namespace: an AF_PACKET socket with a TPACKET_V3 ring and a kernel filter for DNS ports.
+///
+/// Read in sweeps: `collect` looks at the blocks that the kernel handed over, `process` lends their frames in order of time. Frames newer than the
+/// horizon stay in the ring, with their blocks, until a later sweep. Nothing is allocated per frame. Needs CAP_NET_RAW.
+@safe package struct PacketRing: ~Copyable {
+  private let socket: Descriptor
+  private let memory: UnsafeMutableRawPointer
+  private let blockSize: Int
+  private let blockCount: Int
+  private let snapLength: UInt32
+  /// Frames of each block that are not processed yet. Written for blocks that are collected only.
+  private let waiting: UnsafeMutableBufferPointer<UInt32>
+  private var order: FrameOrder
+  /// The block that the kernel hands over next, and how many before it are collected and not given back.
+  private var nextBlock = 0
+  package private(set) var heldBlocks = 0
+  private var totals = PacketStatistics()
+  /// Frames that did not lie within their block. The kernel writes none such.
+  package private(set) var malformed: UInt64 = 0
+  /// Pending errors of the socket that were taken (ENETDOWN and the like).
+  package private(set) var socketErrors: UInt64 = 0
+
+  /// Every frame takes at least this: 96 bytes up to the network header and the smallest packet the filter passes, rounded to 8.
+  private static let smallestFrame = 120
+  private static let needsRaw = "needs CAP_NET_RAW"
+  /// A horizon further behind a stamp than this was read after the wall clock was set back.
+  private static let longestHold = Nanoseconds.perSecond
+
+  /// Opens, filters, maps, binds, in this order: no frame that the filter would refuse is ever in the ring.
+  package init(_ options: PacketRingOptions = PacketRingOptions()) throws(SetupError) {
+    let filter = try PacketFilter(ports: options.ports, snapLength: options.snapLength)
+    guard options.blockSize >= 4096, options.blockSize & (options.blockSize - 1) == 0, options.blockCount >= 2,
+      UInt64(options.blockSize) * UInt64(options.blockCount) <= 1 << 31
+    else {
+      throw SetupError(
+        "packet ring", cause: "\(options.blockCount) blocks of \(options.blockSize) bytes",
+        remedy: "use at least two blocks, a power of two of at least 4096 bytes each, 2 GiB in all")
+    }
+    let socket = try Descriptor(clinux_packet_open(), "packet socket", remedy: Self.needsRaw)
+    try Self.attach(filter, socket.number)
+    if !options.capturesOutgoing {
+      try SetupError.check(clinux_packet_ignore_outgoing(socket.number), "PACKET_IGNORE_OUTGOING", remedy: "capture both directions")
+    }
+    var mapping: UnsafeMutableRawPointer?
+    let result = unsafe clinux_packet_map(socket.number, options.blockSize, options.blockCount, options.retireMilliseconds, &mapping)
+    guard result >= 0, let mapped = unsafe mapping else {
+      throw SetupError("packet ring", systemCall: result, remedy: "make it smaller or free memory")
+    }
+    let bound = clinux_packet_bind(socket.number)
+    guard bound >= 0 else {
+      unsafe clinux_packet_unmap(mapped, Int(options.blockSize) * Int(options.blockCount))
+      throw SetupError("bind of the packet socket", systemCall: bound, remedy: Self.needsRaw)
+    }
+    self.socket = socket
+    unsafe memory = mapped
+    blockSize = Int(options.blockSize)
+    blockCount = Int(options.blockCount)
+    snapLength = options.snapLength
+    unsafe waiting = .allocate(capacity: blockCount)
+    unsafe waiting.initialize(repeating: 0)
+    order = FrameOrder(capacity: blockSize * blockCount / Self.smallestFrame)
+  }
+
+  deinit {
+    unsafe waiting.deallocate()
+    unsafe clinux_packet_unmap(memory, blockSize * blockCount)
+  }
+
+  package var descriptor: Int32 { socket.number }
+  /// Frames that are collected and not processed.
+  package var heldFrames: Int { order.count }
+
+  /// Replaces the ports while frames come in; those already in the ring stay.
+  package func setPorts(_ ports: [UInt16]) throws(SetupError) {
+    try Self.attach(PacketFilter(ports: ports, snapLength: snapLength), socket.number)
+  }
+
+  private static func attach(_ filter: PacketFilter, _ descriptor: Int32) throws(SetupError) {
+    let program = filter.program
+    try SetupError.check(
+      unsafe clinux_attach_filter(descriptor, program, UInt16(program.count)), "SO_ATTACH_FILTER", remedy: "raise net.core.optmem_max")
+  }
+
+  /// Takes note of the frames in all blocks that the kernel handed over since the last time, and sorts them by their stamps.
+  ///
+  /// - Returns: the number of new frames.
+  @discardableResult
+  package mutating func collect() -> Int {
+    let before = order.count
+    while heldBlocks < blockCount {
+      let base = nextBlock * blockSize
+      guard unsafe clinux_block_is_owned(memory + base) != 0 else { break }
+      let frames = unsafe Int(clinux_block_frames(memory + base))
+      guard frames <= order.capacity - order.count else { break }
+      let found = index(frames, inBlockAt: base)
+      heldBlocks += 1
+      unsafe waiting[nextBlock] = UInt32(found)
+      if found == 0 { release(nextBlock) }
+      nextBlock = nextBlock + 1 == blockCount ? 0 : nextBlock + 1
+    }
+    order.sort()
+    return order.count - before
+  }
+
+  private mutating func index(_ frames: Int, inBlockAt base: Int) -> Int {
+    var offset = unsafe Int(clinux_block_first(memory + base))
+    for number in 0..<frames {
+      guard offset >= 0, offset <= blockSize - CLINUX_FRAME_HEADER else {
+        malformed &+= UInt64(frames - number)
+        return number
+      }
+      let frame = unsafe clinux_frame_read(memory + base + offset)
+      guard Int(frame.data) + Int(frame.captured) <= blockSize - offset else {
+        malformed &+= UInt64(frames - number)
+        return number
+      }
+      order.append(stamp: frame.stamp_ns, offset: UInt32(base + offset))
+      offset += Int(frame.next)
+    }
+    return frames
+  }
+
+  private mutating func release(_ block: Int) {
+    unsafe clinux_block_release(memory + block * blockSize)
+    heldBlocks -= 1
+  }
+
+  /// Lends the collected frames up to the horizon in order of time, and gives back each block whose frames are all done.
+  ///
+  /// Where three quarters of the ring are held, or the wall clock was set back, nothing is held: order across sweeps is worth less than frames.
+  ///
+  /// - Parameters:
+  ///   - horizon: frames stamped later stay for the next sweep.
+  ///   - body: gets a frame's description and its bytes, from the network header on. The bytes are gone when it returns.
+  /// - Returns: the number of frames lent.
+  @discardableResult
+  package mutating func process(upTo horizon: WallTime, _ body: (FrameHeader, RawSpan) -> Void) -> Int {
+    let number = dueFrames(horizon)
+    for index in 0..<number {
+      let offset = Int(order[index].offset)
+      let frame = unsafe clinux_frame_read(memory + offset)
+      let header = FrameHeader(
+        stamp: WallTime(nanoseconds: frame.stamp_ns), interface: frame.interface, isOutgoing: frame.packet_type == UInt8(PACKET_OUTGOING),
+        protocolNumber: frame.protocol, vlan: frame.vlan, originalLength: frame.length)
+      let bytes = unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory + offset + Int(frame.data)), byteCount: Int(frame.captured))
+      body(header, bytes)
+      let block = offset / blockSize
+      unsafe waiting[block] &-= 1
+      if unsafe waiting[block] == 0 { release(block) }
+    }
+    order.removeFirst(number)
+    return number
+  }
+
+  private func dueFrames(_ horizon: WallTime) -> Int {
+    let count = order.count
+    if count == 0 || order.isStepped || heldBlocks >= max(1, blockCount - blockCount / 4) { return count }
+    if order[count - 1].stamp <= horizon.nanoseconds { return count }
+    let (latest, overflow) = horizon.nanoseconds.addingReportingOverflow(Self.longestHold)
+    if !overflow && order[count - 1].stamp > latest { return count }
+    var low = 0
+    var high = count
+    while low < high {
+      let middle = (low + high) / 2
+      if order[middle].stamp <= horizon.nanoseconds { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+
+  /// Reads the kernel's counters. Also takes a pending error of the socket, which would keep its descriptor readable for ever.
+  package mutating func statistics() -> PacketStatistics {
+    var read = clinux_packet_statistics()
+    if unsafe clinux_packet_statistics(socket.number, &read) >= 0 {
+      totals.packets &+= UInt64(read.packets)
+      totals.drops &+= UInt64(read.drops)
+      totals.freezes &+= UInt64(read.freezes)
+    }
+    if clinux_take_error(socket.number) != 0 { socketErrors &+= 1 }
+    return totals
+  }
+}
