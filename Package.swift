@@ -51,13 +51,16 @@ let package = Package(
 
     // Tests mirror Sources; Kernel runs against the real kernel in namespaces of its own and needs root.
     .executableTarget(name: "racelab", path: "Tests/racelab", cSettings: c, linkerSettings: [.linkedLibrary("pthread")]),
+    .target(name: "AllocationCount", path: "Tests/AllocationCount", cSettings: c),
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: testSwift),
     .testTarget(name: "FlowsTests", dependencies: ["Flows"], swiftSettings: testSwift),
     .testTarget(name: "WireTests", dependencies: ["Wire", "Flows", "TestSupport"], swiftSettings: testSwift),
     .testTarget(name: "CorrelationTests", dependencies: ["Correlation", "Flows", "TestSupport"], swiftSettings: testSwift),
     .testTarget(
       name: "ReportingTests", dependencies: ["Reporting", "Flows", "TestSupport"], exclude: ["Golden"], swiftSettings: testSwift),
-    .testTarget(name: "LinuxIOTests", dependencies: ["LinuxIO", "Wire", "Flows", "TestSupport", "CLinux", "CConntrack"], swiftSettings: testSwift),
+    .testTarget(
+      name: "LinuxIOTests", dependencies: ["LinuxIO", "Wire", "Flows", "TestSupport", "CLinux", "CConntrack", "AllocationCount"],
+      swiftSettings: testSwift),
     .testTarget(name: "AgentTests", dependencies: ["Agent", "Flows", "TestSupport"], swiftSettings: testSwift),
     .testTarget(
       name: "KernelTests", dependencies: ["TestSupport", "Flows", "racetrack", "racelab"], path: "Tests/Kernel", swiftSettings: testSwift),

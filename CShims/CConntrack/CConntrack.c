@@ -1,2 +1,0 @@
-#include "include/CConntrack.h"
-typedef int CConntrack_unused;

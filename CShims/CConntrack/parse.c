@@ -1,0 +1,229 @@
+#include "parse.h"
+
+#include <arpa/inet.h>
+#include <endian.h>
+#include <libmnl/libmnl.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <string.h>
+
+// Why not nfct_nlmsg_parse here: libnetfilter_conntrack copies CTA_SECCTX with strdup, CTA_HELP_INFO with calloc and CTA_LABELS into a new bit
+// mask, and a reused object leaves the previous ones behind (src/conntrack/parse_mnl.c at 1.0.9). Its nf_conntrack would also have to be cleared
+// for every event and read by one call a field. So events go by libmnl's attribute accessors straight into the record, and the library is the
+// second opinion: conntrack_text.
+
+// Bits of what a tuple must have.
+enum { SOURCE_V4 = 1, DESTINATION_V4 = 2, SOURCE_V6 = 4, DESTINATION_V6 = 8, PROTOCOL = 16 };
+
+void conntrack_attributes_begin(struct conntrack_attributes *cursor, const void *first, size_t length) {
+  cursor->next = first;
+  cursor->end = (const char *)first + length;
+}
+
+bool conntrack_attributes_next(struct conntrack_attributes *cursor, const struct nlattr **attribute) {
+  if (!mnl_attr_ok(cursor->next, (int)(cursor->end - (const char *)cursor->next))) return false;
+  *attribute = cursor->next;
+  cursor->next = mnl_attr_next(cursor->next);
+  return true;
+}
+
+bool conntrack_attributes_whole(const struct conntrack_attributes *cursor) { return (const char *)cursor->next >= cursor->end; }
+
+static void nested(struct conntrack_attributes *cursor, const struct nlattr *attribute) {
+  conntrack_attributes_begin(cursor, mnl_attr_get_payload(attribute), mnl_attr_get_payload_len(attribute));
+}
+
+static uint64_t mapped(uint32_t address) { return 0xffff00000000u | ntohl(address); }
+
+static uint64_t load64(const void *bytes) {
+  uint64_t value;
+  memcpy(&value, bytes, sizeof value);
+  return be64toh(value);
+}
+
+static bool parse_addresses(const struct nlattr *holder, struct conntrack_tuple *tuple, unsigned *have) {
+  struct conntrack_attributes cursor;
+  const struct nlattr *attribute;
+  nested(&cursor, holder);
+  while (conntrack_attributes_next(&cursor, &attribute)) {
+    const char *payload = mnl_attr_get_payload(attribute);
+    switch (mnl_attr_get_type(attribute)) {
+      case CTA_IP_V4_SRC:
+        if (mnl_attr_validate(attribute, MNL_TYPE_U32) < 0) return false;
+        tuple->source_high = 0;
+        tuple->source_low = mapped(mnl_attr_get_u32(attribute));
+        *have |= SOURCE_V4;
+        break;
+      case CTA_IP_V4_DST:
+        if (mnl_attr_validate(attribute, MNL_TYPE_U32) < 0) return false;
+        tuple->destination_high = 0;
+        tuple->destination_low = mapped(mnl_attr_get_u32(attribute));
+        *have |= DESTINATION_V4;
+        break;
+      case CTA_IP_V6_SRC:
+        if (mnl_attr_get_payload_len(attribute) < 16) return false;
+        tuple->source_high = load64(payload);
+        tuple->source_low = load64(payload + 8);
+        *have |= SOURCE_V6;
+        break;
+      case CTA_IP_V6_DST:
+        if (mnl_attr_get_payload_len(attribute) < 16) return false;
+        tuple->destination_high = load64(payload);
+        tuple->destination_low = load64(payload + 8);
+        *have |= DESTINATION_V6;
+        break;
+    }
+  }
+  return conntrack_attributes_whole(&cursor);
+}
+
+static bool parse_protocol(const struct nlattr *holder, struct conntrack_tuple *tuple, unsigned *have) {
+  struct conntrack_attributes cursor;
+  const struct nlattr *attribute;
+  nested(&cursor, holder);
+  while (conntrack_attributes_next(&cursor, &attribute)) {
+    switch (mnl_attr_get_type(attribute)) {
+      case CTA_PROTO_NUM:
+        if (mnl_attr_validate(attribute, MNL_TYPE_U8) < 0) return false;
+        tuple->protocol = mnl_attr_get_u8(attribute);
+        *have |= PROTOCOL;
+        break;
+      case CTA_PROTO_SRC_PORT:
+        if (mnl_attr_validate(attribute, MNL_TYPE_U16) < 0) return false;
+        tuple->source_port = ntohs(mnl_attr_get_u16(attribute));
+        break;
+      case CTA_PROTO_DST_PORT:
+        if (mnl_attr_validate(attribute, MNL_TYPE_U16) < 0) return false;
+        tuple->destination_port = ntohs(mnl_attr_get_u16(attribute));
+        break;
+    }
+  }
+  return conntrack_attributes_whole(&cursor);
+}
+
+// `zone` is written only where the tuple has one of its own.
+static int parse_tuple(const struct nlattr *holder, struct conntrack_tuple *tuple, uint16_t *zone) {
+  struct conntrack_attributes cursor;
+  const struct nlattr *attribute;
+  unsigned have = 0;
+  nested(&cursor, holder);
+  while (conntrack_attributes_next(&cursor, &attribute)) {
+    bool good = true;
+    switch (mnl_attr_get_type(attribute)) {
+      case CTA_TUPLE_IP:
+        good = parse_addresses(attribute, tuple, &have);
+        break;
+      case CTA_TUPLE_PROTO:
+        good = parse_protocol(attribute, tuple, &have);
+        break;
+      case CTA_TUPLE_ZONE:
+        good = mnl_attr_validate(attribute, MNL_TYPE_U16) >= 0;
+        if (good) *zone = ntohs(mnl_attr_get_u16(attribute));
+        break;
+    }
+    if (!good) return CONNTRACK_BAD_ATTRIBUTE;
+  }
+  if (!conntrack_attributes_whole(&cursor)) return CONNTRACK_BAD_ATTRIBUTE;
+  if (have != (SOURCE_V4 | DESTINATION_V4 | PROTOCOL) && have != (SOURCE_V6 | DESTINATION_V6 | PROTOCOL)) return CONNTRACK_NO_TUPLE;
+  return CONNTRACK_PARSED;
+}
+
+static bool parse_timestamp(const struct nlattr *holder, struct conntrack_record *record) {
+  struct conntrack_attributes cursor;
+  const struct nlattr *attribute;
+  nested(&cursor, holder);
+  while (conntrack_attributes_next(&cursor, &attribute)) {
+    int type = mnl_attr_get_type(attribute);
+    if (type != CTA_TIMESTAMP_START && type != CTA_TIMESTAMP_STOP) continue;
+    if (mnl_attr_validate(attribute, MNL_TYPE_U64) < 0) return false;
+    // Not mnl_attr_get_u64: an attribute is aligned to 4 bytes only.
+    uint64_t value = load64(mnl_attr_get_payload(attribute));
+    if (type == CTA_TIMESTAMP_START) record->start = value;
+    else record->stop = value;
+  }
+  return conntrack_attributes_whole(&cursor);
+}
+
+static bool parse_u32(const struct nlattr *attribute, uint32_t *value) {
+  if (mnl_attr_validate(attribute, MNL_TYPE_U32) < 0) return false;
+  *value = ntohl(mnl_attr_get_u32(attribute));
+  return true;
+}
+
+static int parse_entry(const struct nlmsghdr *message, struct conntrack_record *record) {
+  uint16_t tuple_zone = 0, reply_zone = 0, zone = 0;
+  bool has_original = false, has_reply = false, has_zone = false;
+  struct conntrack_attributes cursor;
+  const struct nlattr *attribute;
+  conntrack_attributes_begin(
+    &cursor, mnl_nlmsg_get_payload_offset(message, sizeof(struct nfgenmsg)), message->nlmsg_len - MNL_NLMSG_HDRLEN - sizeof(struct nfgenmsg));
+  while (conntrack_attributes_next(&cursor, &attribute)) {
+    bool good = true;
+    int result = CONNTRACK_PARSED;
+    switch (mnl_attr_get_type(attribute)) {
+      case CTA_TUPLE_ORIG:
+        result = parse_tuple(attribute, &record->original, &tuple_zone);
+        has_original = true;
+        break;
+      case CTA_TUPLE_REPLY:
+        result = parse_tuple(attribute, &record->reply, &reply_zone);
+        has_reply = true;
+        break;
+      case CTA_STATUS:
+        good = parse_u32(attribute, &record->status);
+        break;
+      case CTA_ID:
+        good = parse_u32(attribute, &record->id);
+        break;
+      case CTA_MARK:
+        good = parse_u32(attribute, &record->mark);
+        break;
+      case CTA_ZONE:
+        good = mnl_attr_validate(attribute, MNL_TYPE_U16) >= 0;
+        if (good) zone = ntohs(mnl_attr_get_u16(attribute));
+        has_zone = good;
+        break;
+      case CTA_TIMESTAMP:
+        good = parse_timestamp(attribute, record);
+        break;
+    }
+    if (!good) return CONNTRACK_BAD_ATTRIBUTE;
+    if (result != CONNTRACK_PARSED) return result;
+  }
+  if (!conntrack_attributes_whole(&cursor)) return CONNTRACK_BAD_ATTRIBUTE;
+  if (!has_original || !has_reply) return CONNTRACK_NO_TUPLE;
+  record->zone = has_zone ? zone : tuple_zone;
+  return CONNTRACK_PARSED;
+}
+
+int conntrack_parse(const void *bytes, size_t length, struct conntrack_record *record, size_t *message_length) {
+  const struct nlmsghdr *message = bytes;
+  *message_length = length;
+  if (length < sizeof *message || message->nlmsg_len < sizeof *message || message->nlmsg_len > length) return CONNTRACK_SHORT_MESSAGE;
+  size_t aligned = MNL_ALIGN((size_t)message->nlmsg_len);
+  *message_length = aligned < length ? aligned : length;
+  if (NFNL_SUBSYS_ID(message->nlmsg_type) != NFNL_SUBSYS_CTNETLINK) return CONNTRACK_OTHER_TYPE;
+  memset(record, 0, sizeof *record);
+  switch (NFNL_MSG_TYPE(message->nlmsg_type)) {
+    case IPCTNL_MSG_CT_NEW:
+      record->kind = (message->nlmsg_flags & (NLM_F_CREATE | NLM_F_EXCL)) == (NLM_F_CREATE | NLM_F_EXCL) ? CONNTRACK_NEW : CONNTRACK_UPDATE;
+      break;
+    case IPCTNL_MSG_CT_DELETE:
+      record->kind = CONNTRACK_DESTROY;
+      break;
+    default:
+      return CONNTRACK_OTHER_TYPE;
+  }
+  if (message->nlmsg_len < MNL_NLMSG_HDRLEN + sizeof(struct nfgenmsg)) return CONNTRACK_SHORT_MESSAGE;
+  return parse_entry(message, record);
+}
+
+bool conntrack_record_has_port(const struct conntrack_record *record, const uint16_t *ports, size_t count) {
+  if (record->original.protocol != IPPROTO_UDP && record->original.protocol != IPPROTO_TCP) return false;
+  for (size_t index = 0; index < count; index++) {
+    uint16_t port = ports[index];
+    if (record->original.destination_port == port || record->original.source_port == port) return true;
+    if (record->reply.destination_port == port || record->reply.source_port == port) return true;
+  }
+  return false;
+}

@@ -1,0 +1,112 @@
+import CConntrack
+package import Flows
+
+/// The event half of ctnetlink: what happens to the entries of DNS flows, and exactly how much of it was lost.
+///
+/// The kernel lets through NEW, UPDATE with NAT_CLASH, and DESTROY with NAT_CLASH or without SEEN_REPLY, for UDP and TCP entries that have one of
+/// the ports on either side of either tuple. Nothing else is queued, counted or wakes the agent. A dump does not get through either:
+/// ask on a `ConntrackRequests`.
+@safe
+package struct ConntrackEventSocket: ~Copyable {
+  private let events: OpaquePointer
+  private let records: UnsafeMutablePointer<conntrack_record>
+  private var lastDrops: UInt32
+  private var totalLost: UInt64 = 0
+
+  /// The kernel grants twice what is asked for: the doubled half is for its own bookkeeping.
+  package static let defaultReceiveBuffer = 8 << 20
+  /// Messages that one `drain` looks at, so that a flood of events cannot keep the loop from its other sources.
+  package static let messagesPerDrain = 65_536
+  /// Ports that the kernel filter holds.
+  package static let portLimit = Int(CONNTRACK_PORTS_MAX)
+
+  /// Opens the socket in the calling thread's network namespace.
+  ///
+  /// - Parameter ports: at most `portLimit`, in host order.
+  /// - Parameter receiveBuffer: bytes to ask for; beyond net.core.rmem_max with CAP_NET_ADMIN only, see `isReceiveBufferForced`.
+  package init(ports: [UInt16] = [53], receiveBuffer: Int = Self.defaultReceiveBuffer) throws(SetupError) {
+    var failure = unsafe conntrack_failure()
+    guard let events = unsafe conntrack_events_open(ports, ports.count, Int32(clamping: receiveBuffer), &failure) else {
+      throw unsafe SetupError(conntrack: failure)
+    }
+    unsafe self.events = events
+    unsafe records = .allocate(capacity: Int(CONNTRACK_BATCH))
+    lastDrops = unsafe UInt32(truncatingIfNeeded: max(0, conntrack_events_drops(events)))
+    // Drops before the caller's first look count as lost: nothing could be read yet.
+    totalLost = UInt64(lastDrops)
+  }
+
+  deinit {
+    unsafe records.deallocate()
+    unsafe conntrack_events_close(events)
+  }
+
+  /// For epoll, EPOLLIN.
+  package var descriptor: Int32 { unsafe conntrack_events_descriptor(events) }
+
+  /// Bytes that the kernel granted: twice what was asked for, or twice net.core.rmem_max.
+  package var receiveBuffer: Int {
+    var forced = false
+    return unsafe Int(conntrack_events_receive_buffer(events, &forced))
+  }
+
+  /// False if SO_RCVBUFFORCE was refused and net.core.rmem_max limits the buffer.
+  package var isReceiveBufferForced: Bool {
+    var forced = false
+    _ = unsafe conntrack_events_receive_buffer(events, &forced)
+    return forced
+  }
+
+  /// Replaces the kernel filter in one step: no event of a port that stays is missed. Entries of a new port that are older than this call gave no
+  /// NEW: dump for them.
+  package mutating func setPorts(_ ports: [UInt16]) throws(SetupError) {
+    let result = unsafe conntrack_attach_filter(conntrack_events_descriptor(events), ports, ports.count)
+    if result < 0 { throw SetupError(conntrack: "SO_ATTACH_FILTER", code: 0 &- result) }
+  }
+
+  /// Gives every queued event to `body`, in the kernel's order. Allocates nothing.
+  ///
+  /// - Parameter now: becomes every event's `readAt`.
+  /// - Returns: true if `limit` was reached and more may be queued.
+  /// - Throws: only for errors that are none of the queue's, such as a closed descriptor.
+  package mutating func drain(
+    now: Instant, limit: Int = Self.messagesPerDrain, _ body: (ConntrackEvent) -> Void
+  ) throws(SetupError) -> Bool {
+    var budget = max(0, limit)
+    var drained = false
+    while !drained && budget > 0 {
+      let count = unsafe conntrack_events_next(events, records, Int(CONNTRACK_BATCH), &budget, &drained)
+      if count < 0 { throw SetupError(conntrack: "recvmmsg of conntrack events", code: 0 &- count) }
+      for index in 0..<Int(count) { body(unsafe ConntrackEvent(records[index], readAt: now)) }
+    }
+    return !drained
+  }
+
+  /// Messages that the kernel dropped because the receive buffer was full, since the socket was opened. Exact: received and lost together
+  /// are all that passed the filter. Corresponds to SO_MEMINFO's SK_MEMINFO_DROPS, 32-bit wraps undone.
+  package mutating func readLost() -> UInt64 {
+    let drops = unsafe conntrack_events_drops(events)
+    guard drops >= 0 else { return totalLost }
+    let current = UInt32(truncatingIfNeeded: drops)
+    totalLost &+= UInt64(current &- lastDrops)
+    lastDrops = current
+    return totalLost
+  }
+
+  /// Messages that the kernel sent and this socket read, good or not.
+  package var messages: UInt64 { unsafe conntrack_events_tally(events).pointee.messages }
+
+  /// Datagrams that some process and not the kernel sent (`nl_pid` is not 0), ignored.
+  package var foreignMessages: UInt64 { unsafe conntrack_events_tally(events).pointee.foreign }
+
+  /// Messages that were not taken for an entry, for this reason.
+  package func errors(_ reason: ConntrackDecodeError) -> UInt64 {
+    let results = unsafe conntrack_events_tally(events).pointee.results
+    return switch reason {
+    case .shortMessage: results.1
+    case .otherType: results.2
+    case .badAttribute: results.3
+    case .noTuple: results.4
+    }
+  }
+}

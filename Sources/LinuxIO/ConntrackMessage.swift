@@ -1,0 +1,50 @@
+import CConntrack
+package import Flows
+
+/// Why a ctnetlink message was not taken for an entry.
+package enum ConntrackDecodeError: UInt8, Error, CaseIterable {
+  /// The headers do not fit, or the message is longer than what was received.
+  case shortMessage = 1
+  /// Neither IPCTNL_MSG_CT_NEW nor IPCTNL_MSG_CT_DELETE.
+  case otherType = 2
+  /// An attribute runs over the end of what holds it, or is too short for its type.
+  case badAttribute = 3
+  /// A tuple is missing, or has no addresses of one family, or no protocol.
+  case noTuple = 4
+}
+
+/// ctnetlink messages without a socket: for recordings, fuzzing and tests. The sockets use the same parser.
+package enum ConntrackMessage {
+  /// Decodes one netlink message. Unknown attributes are skipped; absent ones are 0.
+  ///
+  /// - Parameter bytes: the message from its `struct nlmsghdr` on, 4-byte aligned.
+  package static func decode(_ bytes: RawSpan, readAt: Instant) throws(ConntrackDecodeError) -> ConntrackEvent {
+    var record = conntrack_record()
+    var length = 0
+    let result = unsafe bytes.withUnsafeBytes { buffer in
+      guard let base = buffer.baseAddress else { return Int32(ConntrackDecodeError.shortMessage.rawValue) }
+      return unsafe conntrack_parse(base, buffer.count, &record, &length)
+    }
+    if let error = ConntrackDecodeError(rawValue: UInt8(truncatingIfNeeded: result)) { throw error }
+    return ConntrackEvent(record, readAt: readAt)
+  }
+}
+
+extension ConntrackEvent {
+  /// - Parameter kind: in place of the record's own; a dump's entries look like updates.
+  init(_ record: conntrack_record, kind: Kind? = nil, readAt: Instant) {
+    self.init(
+      kind: kind ?? Kind(rawValue: record.kind) ?? .update, original: FiveTuple(record.original), reply: FiveTuple(record.reply),
+      zone: record.zone, status: ConntrackStatus(rawValue: record.status), id: record.id, mark: record.mark, start: record.start,
+      stop: record.stop, readAt: readAt)
+  }
+}
+
+extension FiveTuple {
+  fileprivate init(_ tuple: conntrack_tuple) {
+    self.init(
+      source: Endpoint(IPAddress(high: tuple.source_high, low: tuple.source_low), tuple.source_port),
+      destination: Endpoint(IPAddress(high: tuple.destination_high, low: tuple.destination_low), tuple.destination_port),
+      protocolNumber: tuple.protocol)
+  }
+}
