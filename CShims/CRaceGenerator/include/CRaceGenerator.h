@@ -89,6 +89,9 @@ extern const char racegen_zone[];
 // Fills `out` with the first CPUs that this thread may run on and returns how many there are.
 int racegen_cpus(int *out, int capacity);
 
+// Writes a text to an existing file of /proc; if that is mounted read-only, in a mount namespace of the caller's own.
+int racegen_write(const char *path, const char *text);
+
 // Runs a program with `input` as standard input, standard output and error into `output` (always terminated, cut at capacity).
 // Returns its exit status, 128 + signal, or a negative errno.
 int racegen_run(const char *path, const char *const *arguments, const char *input, char *output, unsigned capacity);
