@@ -6,7 +6,7 @@
 
 const char racegen_zone[] = "racetrack.test";
 
-static const char *const prefix[RACEGEN_SCENARIOS] = {"late-", "reply-", "snat-", "ordinary-"};
+static const char *const prefix[RACEGEN_SCENARIOS] = {"ordinary-", "late-", "reply-", "snat-"};
 static const uint8_t zone_wire[] = "\x09racetrack\x04test";
 
 enum { HEADER = 12, TYPE_A = 1, TYPE_AAAA = 28 };

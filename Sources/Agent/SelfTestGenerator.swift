@@ -31,7 +31,7 @@ package struct SelfTestObstacle: Error, Sendable {
     config.cpu = cpus
     config.client_address = (topology.podAddress(0), topology.podAddress(1), topology.podAddress(2))
     config.service_address = (
-      topology.services(.lateReply), topology.services(.replyClash), topology.services(.snatClash), topology.services(.ordinary)
+      topology.services(.ordinary), topology.services(.lateReply), topology.services(.replyClash), topology.services(.snatClash)
     )
     guard let opened = unsafe racegen_open(&config) else { throw SelfTestObstacle("cannot map memory for the self-test") }
     unsafe handle = opened
@@ -103,7 +103,8 @@ package struct SelfTestObstacle: Error, Sendable {
         SelfTestQuery(
           client: Endpoint(IPAddress(v4: query.client_address), query.client_port),
           server: Endpoint(IPAddress(v4: query.server_address), SelfTestTopology.dnsPort), dnsID: query.dns_id, type: query.type, pair: index / 2,
-          wasSent: query.sent_at != 0 && query.send_error == 0, receivedBy: Int(query.received_by), wasAnswered: query.answered_at != 0))
+          wasSent: query.sent_at != 0 && query.send_error == 0, receivedBy: Int(query.received_by), wasAnswered: query.answered_at != 0,
+          cameUntranslated: query.untranslated != 0))
     }
     let nanoseconds = unsafe racegen_duration(handle, which)
     return SelfTestTruth(scenario: scenario, pairs: pairs, seconds: Double(nanoseconds) / 1e9, counters: counters, queries: queries)

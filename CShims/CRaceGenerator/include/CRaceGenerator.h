@@ -8,14 +8,14 @@
 #include <sys/types.h>
 
 enum racegen_scenario {
+  // One thread, A then AAAA: nothing races.
+  RACEGEN_ORDINARY,
   // Two threads of one client, one socket, one service whose two backends answer late.
   RACEGEN_LATE_REPLY,
   // Two threads of one client, one socket, two services that share a backend.
   RACEGEN_REPLY_CLASH,
   // Two clients with the same source port, one masqueraded service.
   RACEGEN_SNAT_CLASH,
-  // One thread, A then AAAA: nothing races.
-  RACEGEN_ORDINARY,
   RACEGEN_SCENARIOS
 };
 
