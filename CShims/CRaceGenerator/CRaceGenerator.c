@@ -1,2 +1,0 @@
-#include "include/CRaceGenerator.h"
-typedef int CRaceGenerator_unused;
