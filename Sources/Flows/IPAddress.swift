@@ -105,8 +105,7 @@ extension IPAddress: CustomStringConvertible {
         rest = rest[end...]
         break
       }
-      guard (1...4).contains(part.count), let value = UInt16(String(decoding: part, as: UTF8.self), radix: 16), part.first != UInt8(ascii: "+")
-      else { return nil }
+      guard let value = Self.parseGroup(part) else { return nil }
       if compressed { after.append(value) } else { before.append(value) }
       rest = rest[end...]
       if rest.isEmpty { break }
@@ -124,6 +123,22 @@ extension IPAddress: CustomStringConvertible {
     self.init(
       high: groups[0..<4].reduce(0) { $0 << 16 | UInt64($1) },
       low: groups[4..<8].reduce(0) { $0 << 16 | UInt64($1) })
+  }
+
+  private static func parseGroup(_ text: ArraySlice<UInt8>) -> UInt16? {
+    guard (1...4).contains(text.count) else { return nil }
+    var value: UInt16 = 0
+    for byte in text {
+      let digit: UInt8
+      switch byte {
+      case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = byte - UInt8(ascii: "0")
+      case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = byte - UInt8(ascii: "a") + 10
+      case UInt8(ascii: "A")...UInt8(ascii: "F"): digit = byte - UInt8(ascii: "A") + 10
+      default: return nil
+      }
+      value = value << 4 | UInt16(digit)
+    }
+    return value
   }
 
   private static func parseV4(_ text: ArraySlice<UInt8>) -> UInt32? {

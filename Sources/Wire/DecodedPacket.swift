@@ -1,0 +1,22 @@
+package import Flows
+
+/// What one packet says: who to whom, and the DNS message it carries. The name stays in the decoder.
+package struct DecodedPacket: BitwiseCopyable, Sendable {
+  package var source: Endpoint
+  package var destination: Endpoint
+  package var transport: TransportProtocol
+  /// The first of several fragments: the message may go on in them.
+  package var isFirstFragment: Bool
+  /// Empty for TCP, whose payload is not looked at.
+  package var dns: DNSMessage
+
+  package init(
+    source: Endpoint, destination: Endpoint, transport: TransportProtocol, isFirstFragment: Bool = false, dns: DNSMessage = DNSMessage()
+  ) {
+    self.source = source
+    self.destination = destination
+    self.transport = transport
+    self.isFirstFragment = isFirstFragment
+    self.dns = dns
+  }
+}

@@ -1,0 +1,131 @@
+internal import Flows
+
+/// Decodes IP packets that carry DNS: addresses, ports, DNS header and first question.
+/// Allocates nothing, and no input makes it trap, loop or read past what was captured.
+package struct PacketDecoder: Sendable {
+  /// The last question's name, in wire form. 255 bytes are the most a name can have (RFC 1035 3.1).
+  private var name = InlineArray<256, UInt8>(repeating: 0)
+  /// Bytes of the last decoded name, the root's zero byte included; 0 where the message had no question or was refused.
+  package private(set) var nameLength = 0
+  private let hashSeed: UInt64
+
+  /// - Parameter hashSeed: seeds `questionHash` and `nameHash`; messages are comparable only under one seed.
+  package init(hashSeed: UInt64) {
+    self.hashSeed = hashSeed
+  }
+
+  /// Decodes one packet.
+  ///
+  /// - Parameters:
+  ///   - bytes: what was captured of the packet, from the IP header on. Bytes after the length that the header states (padding) are ignored.
+  ///   - wireLength: the packet's length before it was cut to the snap length; where it is given, headers that claim more are refused.
+  ///   - etherType: `sll_protocol` in host order.
+  package mutating func decode(
+    _ bytes: RawSpan, wireLength: Int = .max, etherType: UInt16
+  ) throws(DecodeError) -> DecodedPacket {
+    nameLength = 0
+    let header = try NetworkHeader.decode(bytes, wireLength: wireLength, etherType: etherType)
+    let limit = min(bytes.byteCount, header.end)
+    let transport = header.payload
+    switch header.transport {
+    case .tcp:
+      guard limit - transport >= 20 else { throw .truncatedTCP }
+      return packet(bytes, header, DNSMessage())
+    case .udp:
+      guard limit - transport >= 8 else { throw .truncatedUDP }
+      let length = Int(bytes.uint16(at: transport + 4))
+      // The first of several fragments states the length of the whole datagram.
+      guard length >= 8, header.isFirstFragment || length <= header.end - transport else { throw .badUDPLength }
+      let message = bytes.extracting((transport + 8)..<min(limit, transport + length))
+      return packet(bytes, header, try decodeMessage(message))
+    }
+  }
+
+  /// Lends the last decoded name: labels as sent, compression undone, the root's zero byte included. Empty where there was none.
+  package func withName<R>(_ body: (RawSpan) -> R) -> R {
+    body(unsafe name.span.bytes.extracting(first: nameLength))
+  }
+
+  private func packet(_ bytes: RawSpan, _ header: NetworkHeader, _ dns: DNSMessage) -> DecodedPacket {
+    // Both transports begin with source and destination port.
+    DecodedPacket(
+      source: Endpoint(header.source, bytes.uint16(at: header.payload)),
+      destination: Endpoint(header.destination, bytes.uint16(at: header.payload + 2)),
+      transport: header.transport, isFirstFragment: header.isFirstFragment, dns: dns)
+  }
+
+  /// Header, first question and, where it was captured, the OPT record (RFC 1035 4.1, RFC 6891 6.1).
+  private mutating func decodeMessage(_ message: RawSpan) throws(DecodeError) -> DNSMessage {
+    guard message.byteCount >= DNSHeader.length else { throw .truncatedDNS }
+    let flags = message.uint16(at: DNSHeader.flags)
+    var dns = DNSMessage()
+    dns.id = message.uint16(at: DNSHeader.id)
+    dns.isResponse = flags & 0x8000 != 0
+    dns.opcode = UInt8(truncatingIfNeeded: flags >> 11) & 0x0F
+    dns.isTruncated = flags & 0x0200 != 0
+    dns.responseCode = flags & 0x000F
+    dns.questionCount = message.uint16(at: DNSHeader.questionCount)
+    var offset = DNSHeader.length
+    if dns.questionCount > 0 {
+      let (length, next) = try readName(message)
+      guard message.byteCount - next >= 4 else { throw .truncatedDNS }
+      dns.queryType = message.uint16(at: next)
+      dns.queryClass = message.uint16(at: next + 2)
+      offset = next + 4
+      nameLength = length
+      var hash = SeededHash(seed: hashSeed)
+      withName { hash.combine(name: $0) }
+      dns.nameHash = hash.finish()
+      hash.combine(UInt64(dns.queryType) << 16 | UInt64(dns.queryClass))
+      dns.questionHash = hash.finish()
+    }
+    if message.uint16(at: DNSHeader.additionalCount) > 0, let record = OPTRecord.find(message, from: offset) {
+      dns.hasEDNS = true
+      dns.udpPayloadSize = record.udpPayloadSize
+      dns.responseCode |= UInt16(record.extendedResponseCode) << 4
+    }
+    return dns
+  }
+
+  /// Reads the first question's name into `name`, following compression pointers (RFC 1035 4.1.4).
+  /// Each pointer must point before the run of labels that it ends, so that no chain of them is endless.
+  ///
+  /// - Returns: the name's length, and the offset after it in the question.
+  private mutating func readName(_ message: RawSpan) throws(DecodeError) -> (length: Int, next: Int) {
+    var length = 0
+    var run = DNSHeader.length
+    var offset = run
+    var next: Int?
+    while offset < message.byteCount {
+      let octet = Int(message.octet(at: offset))
+      switch octet {
+      case 0:
+        append(message, run..<(offset + 1), at: length)
+        return (length + offset + 1 - run, next ?? offset + 1)
+      case 1...63:
+        offset += 1 + octet
+        // The root's zero byte must still find room in 255.
+        guard length + offset - run <= 254 else { throw .nameTooLong }
+      case 0xC0...:
+        guard message.byteCount - offset >= 2 else { throw .truncatedDNS }
+        let target = Int(message.uint16(at: offset) & 0x3FFF)
+        guard target < run else { throw .badPointer }
+        append(message, run..<offset, at: length)
+        length += offset - run
+        if next == nil { next = offset + 2 }
+        run = target
+        offset = target
+      default:
+        throw .badName
+      }
+    }
+    throw .truncatedDNS
+  }
+
+  @inline(__always)
+  private mutating func append(_ message: RawSpan, _ range: Range<Int>, at position: Int) {
+    unsafe message.extracting(range).withUnsafeBytes { source in
+      unsafe withUnsafeMutableBytes(of: &name) { unsafe UnsafeMutableRawBufferPointer(rebasing: $0[position...]).copyMemory(from: source) }
+    }
+  }
+}
