@@ -2,16 +2,16 @@ import Foundation
 import Glibc
 
 /// `racetrack agent` in a lab's node namespace.
-public final class AgentProcess {
-  public static let listenAddress = "127.0.0.1:10553"
-  public static let apiAddress = "127.0.0.1:10554"
+package final class AgentProcess {
+  package static let listenAddress = "127.0.0.1:10553"
+  package static let apiAddress = "127.0.0.1:10554"
 
   private let lab: Lab
   private let process: Background
   private let recordsPath: String
 
   /// Starts the agent; every incident is written, none sampled away.
-  public init(_ lab: Lab, options: [String] = []) throws {
+  package init(_ lab: Lab, options: [String] = []) throws {
     self.lab = lab
     recordsPath = Lab.scratch + "/\(UUID().uuidString).jsonl"
     process = try Background(
@@ -21,10 +21,10 @@ public final class AgentProcess {
 
   deinit { unlink(recordsPath) }
 
-  public var log: String { process.errors }
+  package var log: String { process.errors }
 
   /// Waits until the agent says that it is ready and that no source is blind any more.
-  public func waitUntilSeeing(seconds: Double = 20) throws {
+  package func waitUntilSeeing(seconds: Double = 20) throws {
     let ready = try Clock.poll(seconds: seconds) {
       if let status = process.exitStatus { throw LabError("the agent ended with status \(status): \(log.suffix(2000))") }
       guard try get("/-/ready").status == 0 else { return false }
@@ -37,14 +37,14 @@ public final class AgentProcess {
     try Command.result(["ip", "netns", "exec", lab.node, Executables.racelab, "http", Self.listenAddress, path])
   }
 
-  public func metrics() throws -> MetricsPage {
+  package func metrics() throws -> MetricsPage {
     let result = try get("/metrics")
     guard result.status == 0 else { throw LabError("/metrics: \(result.errors) \(log.suffix(1000))") }
     return MetricsPage(result.output)
   }
 
   /// Waits until `count` client transmissions were seen and none is open, then returns the page. Returns the last page if that does not come.
-  public func settle(transmissions count: Int, seconds: Double) throws -> MetricsPage {
+  package func settle(transmissions count: Int, seconds: Double) throws -> MetricsPage {
     var page = try metrics()
     _ = try Clock.poll(seconds: seconds, every: 0.2) {
       page = try metrics()
@@ -54,14 +54,14 @@ public final class AgentProcess {
   }
 
   /// Sends SIGTERM and returns the exit status.
-  public func stop() throws -> Int32 {
+  package func stop() throws -> Int32 {
     process.signal(SIGTERM)
     guard let status = process.wait(seconds: 15) else { throw LabError("the agent did not end within 15 s of SIGTERM") }
     return status
   }
 
   /// What was written so far.
-  public func records() throws -> [AgentRecord] {
+  package func records() throws -> [AgentRecord] {
     guard FileManager.default.fileExists(atPath: recordsPath) else { return [] }
     return try AgentRecord.parse(try String(contentsOfFile: recordsPath, encoding: .utf8))
   }

@@ -1,21 +1,21 @@
 import Foundation
 
 /// One line of `--incidents.output`, as far as scoring needs it.
-public struct AgentRecord: Decodable, Sendable {
-  public var event: String
-  public var verdict: String?
-  public var grade: String?
-  public var reason: String?
-  public var vantage: String?
-  public var evidence: [String]?
-  public var dnsID: Int?
-  public var name: String?
-  public var type: String?
-  public var client: String?
-  public var clientPort: Int?
-  public var server: String?
-  public var winnerServer: String?
-  public var impact: String?
+package struct AgentRecord: Decodable, Sendable {
+  package var event: String
+  package var verdict: String?
+  package var grade: String?
+  package var reason: String?
+  package var vantage: String?
+  package var evidence: [String]?
+  package var dnsID: Int?
+  package var name: String?
+  package var type: String?
+  package var client: String?
+  package var clientPort: Int?
+  package var server: String?
+  package var winnerServer: String?
+  package var impact: String?
 
   private enum CodingKeys: String, CodingKey {
     case event, verdict, grade, reason, vantage, evidence
@@ -29,7 +29,7 @@ public struct AgentRecord: Decodable, Sendable {
     case impact
   }
 
-  public static func parse(_ text: String) throws -> [AgentRecord] {
+  package static func parse(_ text: String) throws -> [AgentRecord] {
     let decoder = JSONDecoder()
     return try text.split(separator: "\n").map { line in
       do { return try decoder.decode(AgentRecord.self, from: Data(line.utf8)) } catch { throw LabError("not a record: \(line): \(error)") }
@@ -37,26 +37,26 @@ public struct AgentRecord: Decodable, Sendable {
   }
 
   /// Nil where the record names no query.
-  public var key: QueryKey? {
+  package var key: QueryKey? {
     guard let client, let clientPort, let dnsID, let name, let type, let server else { return nil }
     return QueryKey(client: client, clientPort: clientPort, id: dnsID, name: name, type: type, server: server)
   }
 }
 
 /// What a judge says of one lost query: the agent's record, or another judge's under the same rules.
-public struct Judgement: Sendable {
-  public var key: QueryKey
-  public var verdict: String
-  public var grade: String
+package struct Judgement: Sendable {
+  package var key: QueryKey
+  package var verdict: String
+  package var grade: String
 
-  public init(key: QueryKey, verdict: String, grade: String) {
+  package init(key: QueryKey, verdict: String, grade: String) {
     self.key = key
     self.verdict = verdict
     self.grade = grade
   }
 
   /// The agent's losses. A loss record that names no query is an error of its own.
-  public static func all(_ records: [AgentRecord]) throws -> [Judgement] {
+  package static func all(_ records: [AgentRecord]) throws -> [Judgement] {
     try records.filter { $0.event == "dns_query_lost" }.map { record in
       guard let key = record.key, let verdict = record.verdict, let grade = record.grade else { throw LabError("an incomplete loss record: \(record)") }
       return Judgement(key: key, verdict: verdict, grade: grade)

@@ -2,27 +2,27 @@ import Foundation
 import Glibc
 
 /// A program run to its end.
-public struct CommandResult: Sendable {
-  public let status: Int32
-  public let output: String
-  public let errors: String
+package struct CommandResult: Sendable {
+  package let status: Int32
+  package let output: String
+  package let errors: String
 }
 
 /// Why the laboratory could not do what a test asked of it.
-public struct LabError: Error, CustomStringConvertible {
-  public let description: String
-  public init(_ description: String) { self.description = description }
+package struct LabError: Error, CustomStringConvertible {
+  package let description: String
+  package init(_ description: String) { self.description = description }
 }
 
 /// A program in the background. Its output goes to files, so that no pipe fills up. Killed at the latest with its owner.
-public final class Background {
-  public let pid: pid_t
-  public let outputPath: String
-  public let errorPath: String
+package final class Background {
+  package let pid: pid_t
+  package let outputPath: String
+  package let errorPath: String
   private var exit: Int32?
 
   /// Starts `arguments[0]`, looked up in PATH. Standard input is /dev/null or the text given.
-  public init(_ arguments: [String], input: String? = nil, environment: [String: String] = [:]) throws {
+  package init(_ arguments: [String], input: String? = nil, environment: [String: String] = [:]) throws {
     let stem = Lab.scratch + "/\(UUID().uuidString)"
     outputPath = stem + ".out"
     errorPath = stem + ".err"
@@ -67,8 +67,8 @@ public final class Background {
     for path in [outputPath, errorPath, String(outputPath.dropLast(3)) + "in"] { unlink(path) }
   }
 
-  public var output: String { read(outputPath) }
-  public var errors: String { read(errorPath) }
+  package var output: String { read(outputPath) }
+  package var errors: String { read(errorPath) }
 
   private func read(_ path: String) -> String {
     guard let bytes = FileManager.default.contents(atPath: path) else { return "" }
@@ -76,7 +76,7 @@ public final class Background {
   }
 
   /// The exit status, if it has ended: 128 + n for signal n.
-  public var exitStatus: Int32? {
+  package var exitStatus: Int32? {
     if exit == nil {
       var status: Int32 = 0
       if waitpid(pid, &status, WNOHANG) == pid { exit = status & 0x7f == 0 ? (status >> 8) & 0xff : 128 + (status & 0x7f) }
@@ -85,7 +85,7 @@ public final class Background {
   }
 
   /// Waits for the end; nil if it did not come in time.
-  public func wait(seconds: Double) -> Int32? {
+  package func wait(seconds: Double) -> Int32? {
     let end = Clock.now + seconds
     var pause: UInt32 = 500
     while exitStatus == nil && Clock.now < end {
@@ -95,12 +95,12 @@ public final class Background {
     return exitStatus
   }
 
-  public func signal(_ number: Int32) { if exit == nil { kill(pid, number) } }
+  package func signal(_ number: Int32) { if exit == nil { kill(pid, number) } }
 }
 
 /// Seconds of CLOCK_MONOTONIC.
-public enum Clock {
-  public static var now: Double { Double(clock_gettime_nsec(CLOCK_MONOTONIC)) / 1e9 }
+package enum Clock {
+  package static var now: Double { Double(clock_gettime_nsec(CLOCK_MONOTONIC)) / 1e9 }
 
   private static func clock_gettime_nsec(_ clock: clockid_t) -> Int64 {
     var time = timespec()
@@ -109,7 +109,7 @@ public enum Clock {
   }
 
   /// Asks `condition` until it holds. False if it did not in time.
-  public static func poll(seconds: Double, every interval: Double = 0.05, _ condition: () throws -> Bool) rethrows -> Bool {
+  package static func poll(seconds: Double, every interval: Double = 0.05, _ condition: () throws -> Bool) rethrows -> Bool {
     let end = now + seconds
     while true {
       if try condition() { return true }
@@ -119,9 +119,9 @@ public enum Clock {
   }
 }
 
-public enum Command {
+package enum Command {
   /// Runs a program and returns what it said, whatever its status.
-  public static func result(_ arguments: [String], input: String? = nil, seconds: Double = 60) throws -> CommandResult {
+  package static func result(_ arguments: [String], input: String? = nil, seconds: Double = 60) throws -> CommandResult {
     let process = try Background(arguments, input: input)
     guard let status = process.wait(seconds: seconds) else { throw LabError("\(arguments.joined(separator: " ")): no end after \(seconds) s") }
     return CommandResult(status: status, output: process.output, errors: process.errors)
@@ -129,7 +129,7 @@ public enum Command {
 
   /// Runs a program that must succeed and returns its standard output.
   @discardableResult
-  public static func run(_ arguments: [String], input: String? = nil, seconds: Double = 60) throws -> String {
+  package static func run(_ arguments: [String], input: String? = nil, seconds: Double = 60) throws -> String {
     let result = try result(arguments, input: input, seconds: seconds)
     guard result.status == 0 else {
       throw LabError("\(arguments.prefix(8).joined(separator: " ")): status \(result.status): \(result.errors.prefix(2000))")
@@ -139,8 +139,8 @@ public enum Command {
 }
 
 /// The programs under test, built beside the test bundle.
-public enum Executables {
-  public static let directory: String = {
+package enum Executables {
+  package static let directory: String = {
     let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
     for candidate in [own, CommandLine.arguments[0]] + CommandLine.arguments.filter({ $0.contains(".xctest") }) {
       let directory = (candidate as NSString).deletingLastPathComponent
@@ -149,6 +149,6 @@ public enum Executables {
     return (own as NSString).deletingLastPathComponent
   }()
 
-  public static var racelab: String { directory + "/racelab" }
-  public static var racetrack: String { ProcessInfo.processInfo.environment["RACETRACK_UNDER_TEST"] ?? directory + "/racetrack" }
+  package static var racelab: String { directory + "/racelab" }
+  package static var racetrack: String { ProcessInfo.processInfo.environment["RACETRACK_UNDER_TEST"] ?? directory + "/racetrack" }
 }

@@ -1,11 +1,11 @@
 /// `conntrack -S` of the node's namespace, summed over CPUs.
-public struct KernelCounters: Sendable, Equatable, CustomStringConvertible {
-  public var insertFailed = 0
-  public var drop = 0
-  public var earlyDrop = 0
-  public var clashResolve = 0
+package struct KernelCounters: Sendable, Equatable, CustomStringConvertible {
+  package var insertFailed = 0
+  package var drop = 0
+  package var earlyDrop = 0
+  package var clashResolve = 0
 
-  public static func read(_ lab: Lab) throws -> KernelCounters {
+  package static func read(_ lab: Lab) throws -> KernelCounters {
     var counters = KernelCounters()
     let text = try Command.run(["ip", "netns", "exec", lab.node, "conntrack", "-S"])
     for word in text.split(whereSeparator: { $0 == " " || $0 == "\t" || $0 == "\n" }) {
@@ -22,11 +22,11 @@ public struct KernelCounters: Sendable, Equatable, CustomStringConvertible {
     return counters
   }
 
-  public static func - (a: KernelCounters, b: KernelCounters) -> KernelCounters {
+  package static func - (a: KernelCounters, b: KernelCounters) -> KernelCounters {
     KernelCounters(
       insertFailed: a.insertFailed - b.insertFailed, drop: a.drop - b.drop, earlyDrop: a.earlyDrop - b.earlyDrop,
       clashResolve: a.clashResolve - b.clashResolve)
   }
 
-  public var description: String { "insert_failed \(insertFailed) drop \(drop) clash_resolve \(clashResolve) early_drop \(earlyDrop)" }
+  package var description: String { "insert_failed \(insertFailed) drop \(drop) clash_resolve \(clashResolve) early_drop \(earlyDrop)" }
 }

@@ -5,17 +5,17 @@ import Glibc
 /// routing CNI. Names carry this process's id; everything goes with the object, and what a killed run left goes at the next start.
 ///
 /// Addresses: pod n is 10.40.0.n and fd40::n, backend n is 10.60.0.n and fd60::n. Neighbours are fixed, so that no packet waits for one.
-public final class Lab {
-  public enum Family: Sendable { case v4, v6 }
+package final class Lab {
+  package enum Family: Sendable { case v4, v6 }
 
   /// A namespace behind the node: a client or a backend.
-  public struct Pod: Sendable {
-    public let name: String
-    public let namespace: String
-    public let v4: String
-    public let v6: String
-    public let device: String
-    public func address(_ family: Family) -> String { family == .v4 ? v4 : v6 }
+  package struct Pod: Sendable {
+    package let name: String
+    package let namespace: String
+    package let v4: String
+    package let v6: String
+    package let device: String
+    package func address(_ family: Family) -> String { family == .v4 ? v4 : v6 }
   }
 
   static let prefix = "rlab"
@@ -30,17 +30,17 @@ public final class Lab {
   private static let lock = NSLock()
   private static let stale: Void = removeStale()
 
-  public let name: String
-  public var node: String { name + "-n" }
-  public private(set) var clients: [Pod] = []
-  public private(set) var backends: [Pod] = []
+  package let name: String
+  package var node: String { name + "-n" }
+  package private(set) var clients: [Pod] = []
+  package private(set) var backends: [Pod] = []
   /// The source address of the node's own packets and of what it masquerades.
-  public static let nodeV4 = "10.255.0.1"
-  public static let nodeV6 = "fdff::1"
+  package static let nodeV4 = "10.255.0.1"
+  package static let nodeV6 = "fdff::1"
   private var servers: [DNSServer] = []
   private var namespaces: [String] = []
 
-  public init(clients clientCount: Int, backends backendCount: Int) throws {
+  package init(clients clientCount: Int, backends backendCount: Int) throws {
     _ = Lab.stale
     let number = Lab.lock.withLock {
       Lab.made += 1
@@ -102,30 +102,30 @@ public final class Lab {
   }
 
   /// Loads rules into the node's namespace.
-  public func load(_ ruleset: Ruleset) throws {
+  package func load(_ ruleset: Ruleset) throws {
     try Command.run(["ip", "netns", "exec", node, "nft", "-f", "-"], input: ruleset.text)
   }
 
   /// Starts a DNS server in a backend, on port 53 of both families and on the further UDP ports given.
   @discardableResult
-  public func serve(_ backend: Pod, ports: [Int] = [53], delayMilliseconds: Int = 0, mute: Bool = false) throws -> DNSServer {
+  package func serve(_ backend: Pod, ports: [Int] = [53], delayMilliseconds: Int = 0, mute: Bool = false) throws -> DNSServer {
     let server = try DNSServer(lab: self, backend: backend, ports: ports, delayMilliseconds: delayMilliseconds, mute: mute)
     servers.append(server)
     return server
   }
 
   /// The command line that runs a racelab client: in a pod, or in the initial namespace where it enters others itself.
-  public func racelab(in pod: Pod?, _ arguments: [String]) -> [String] {
+  package func racelab(in pod: Pod?, _ arguments: [String]) -> [String] {
     (pod.map { ["ip", "netns", "exec", $0.namespace] } ?? []) + [Executables.racelab] + arguments
   }
 
   /// Runs a client to its end and returns the queries it sent.
-  public func truth(in pod: Pod?, _ arguments: [String]) throws -> [AskedQuery] {
+  package func truth(in pod: Pod?, _ arguments: [String]) throws -> [AskedQuery] {
     AskedQuery.parse(try Command.run(racelab(in: pod, arguments)))
   }
 
   /// Everything the servers received so far. Only whole after they were stopped.
-  public func stopServers() throws -> [ReceivedQuery] {
+  package func stopServers() throws -> [ReceivedQuery] {
     defer { servers.removeAll() }
     return try servers.flatMap { try $0.stop() }
   }
@@ -146,7 +146,7 @@ public final class Lab {
 }
 
 /// One `racelab serve`.
-public final class DNSServer {
+package final class DNSServer {
   private let process: Background
   private let log: String
 

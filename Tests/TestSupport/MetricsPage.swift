@@ -1,14 +1,14 @@
 /// A page in Prometheus' text format.
-public struct MetricsPage: Sendable {
-  public struct Sample: Sendable {
-    public var name: String
-    public var labels: [String: String]
-    public var value: Double
+package struct MetricsPage: Sendable {
+  package struct Sample: Sendable {
+    package var name: String
+    package var labels: [String: String]
+    package var value: Double
   }
 
-  public let all: [Sample]
+  package let all: [Sample]
 
-  public init(_ text: String) {
+  package init(_ text: String) {
     all = text.split(separator: "\n").compactMap { $0.hasPrefix("#") ? nil : MetricsPage.sample($0) }
   }
 
@@ -40,17 +40,17 @@ public struct MetricsPage: Sendable {
     return Sample(name: String(line[..<nameEnd]), labels: labels, value: value)
   }
 
-  public func samples(_ name: String) -> [Sample] { all.filter { $0.name == name } }
+  package func samples(_ name: String) -> [Sample] { all.filter { $0.name == name } }
 
   /// The sum of a family's series that carry the given labels.
-  public func sum(_ name: String, _ labels: [String: String] = [:]) -> Double {
+  package func sum(_ name: String, _ labels: [String: String] = [:]) -> Double {
     samples(name).filter { sample in labels.allSatisfy { sample.labels[$0.key] == $0.value } }.reduce(0) { $0 + $1.value }
   }
 
-  public var clientTransmissions: Double { sum("racetrack_dns_transmissions_total", ["vantage": "client"]) }
+  package var clientTransmissions: Double { sum("racetrack_dns_transmissions_total", ["vantage": "client"]) }
 
   /// Where the sums that must hold at every scrape do not.
-  public func conservationProblems() -> [String] {
+  package func conservationProblems() -> [String] {
     var problems: [String] = []
     for name in ["racetrack_dns_transmissions_total", "racetrack_dns_fates_total", "racetrack_dns_open"] where samples(name).isEmpty {
       problems.append("/metrics lacks \(name)")

@@ -1,8 +1,8 @@
 import Glibc
 
 /// What the laboratory needs of the machine. A test that lacks it is skipped by name, never passed.
-public enum Requirements {
-  public static let missing: [String] = {
+package enum Requirements {
+  package static let missing: [String] = {
     var missing: [String] = []
     if geteuid() != 0 { missing.append("root") }
     for program in ["ip", "nft", "conntrack"] where (try? Command.result(["sh", "-c", "command -v \(program)"]).status) != 0 {
@@ -12,7 +12,7 @@ public enum Requirements {
     return missing
   }()
 
-  public static var met: Bool {
+  package static var met: Bool {
     if !missing.isEmpty { print("kernel tests skipped: this machine lacks \(missing.joined(separator: ", "))") }
     return missing.isEmpty
   }

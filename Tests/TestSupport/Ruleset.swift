@@ -1,15 +1,15 @@
 /// The node's nft rules: services, masquerading, filters, and the many rules that a real node also has and that give a race its time.
-public struct Ruleset {
+package struct Ruleset {
   /// Rules between address translation and insertion: the longer they take, the more pairs overlap there.
-  public var fillerRules = 800
+  package var fillerRules = 800
   private var services: [(v6: Bool, rule: String)] = []
   private var forward: [(v6: Bool, rule: String)] = []
   private var masquerade: [(v6: Bool, rule: String)] = []
 
-  public init() {}
+  package init() {}
 
   /// A service address whose packets go to one backend, or to one of several at random, chosen for each packet that has no entry.
-  public mutating func service(_ address: String, _ transport: String = "udp", port: Int = 53, to backends: [String]) {
+  package mutating func service(_ address: String, _ transport: String = "udp", port: Int = 53, to backends: [String]) {
     let v6 = address.contains(":")
     let target =
       backends.count == 1
@@ -19,13 +19,13 @@ public struct Ruleset {
   }
 
   /// Packets of this source leave with the address of the node.
-  public mutating func masquerade(_ source: String) {
+  package mutating func masquerade(_ source: String) {
     let v6 = source.contains(":")
     masquerade.append((v6, "\(v6 ? "ip6" : "ip") saddr \(source) masquerade"))
   }
 
   /// A rule in the forward hook, without its table: `ip saddr 10.40.0.12 udp dport 53 drop`.
-  public mutating func forward(_ rule: String, v6: Bool = false) { forward.append((v6, rule)) }
+  package mutating func forward(_ rule: String, v6: Bool = false) { forward.append((v6, rule)) }
 
   var text: String { table("ip", v6: false) + table("ip6", v6: true) }
 

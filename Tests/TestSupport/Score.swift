@@ -1,41 +1,41 @@
 /// A judge's words against the truth.
-public struct Score: Sendable {
+package struct Score: Sendable {
   /// Truth ("answered" for queries that were not lost) against what was said, with its grade ("missed" where nothing was).
-  public struct Cell: Hashable, Sendable {
-    public var truth: String
-    public var said: String
-    public var grade: String
+  package struct Cell: Hashable, Sendable {
+    package var truth: String
+    package var said: String
+    package var grade: String
   }
 
-  public struct Requirement: Sendable {
+  package struct Requirement: Sendable {
     /// Wrong verdicts of grade `inferred` are borne: they say of themselves that they may be wrong.
-    public var bearsWrongInferred: Bool
+    package var bearsWrongInferred: Bool
     /// Of the losses of these verdicts, the share that must be `observed` or `proven`.
-    public var confidentShare: Double
-    public var confidentVerdicts: Set<String>
-    public var provenShare = 0.0
+    package var confidentShare: Double
+    package var confidentVerdicts: Set<String>
+    package var provenShare = 0.0
 
-    public static let clashDrops: Set<String> = ["reply_clash_dropped", "snat_clash_dropped"]
+    package static let clashDrops: Set<String> = ["reply_clash_dropped", "snat_clash_dropped"]
     /// One cause at a time, nothing else on the node: all named, all right, nearly all observed.
-    public static let quiet = Requirement(bearsWrongInferred: false, confidentShare: 0.95, confidentVerdicts: clashDrops)
+    package static let quiet = Requirement(bearsWrongInferred: false, confidentShare: 0.95, confidentVerdicts: clashDrops)
     /// The same with the kernel probe.
-    public static let probed = Requirement(bearsWrongInferred: false, confidentShare: 0.999, confidentVerdicts: clashDrops, provenShare: 0.999)
+    package static let probed = Requirement(bearsWrongInferred: false, confidentShare: 0.999, confidentVerdicts: clashDrops, provenShare: 0.999)
     /// Look-alikes at once: whatever is said surely must be right.
-    public static let mixed = Requirement(bearsWrongInferred: true, confidentShare: 0, confidentVerdicts: [])
+    package static let mixed = Requirement(bearsWrongInferred: true, confidentShare: 0, confidentVerdicts: [])
   }
 
-  public private(set) var matrix: [Cell: Int] = [:]
-  public private(set) var right = 0
-  public private(set) var wrong: [String] = []
-  public private(set) var wrongButInferred = 0
-  public private(set) var missed: [String] = []
+  package private(set) var matrix: [Cell: Int] = [:]
+  package private(set) var right = 0
+  package private(set) var wrong: [String] = []
+  package private(set) var wrongButInferred = 0
+  package private(set) var missed: [String] = []
   /// Said to be lost, yet answered or never sent.
-  public private(set) var falseAlarms: [String] = []
+  package private(set) var falseAlarms: [String] = []
   /// Said more than once.
-  public private(set) var repeated: [String] = []
+  package private(set) var repeated: [String] = []
   private let lost: Int
 
-  public init(_ truth: Truth, _ judgements: [Judgement]) {
+  package init(_ truth: Truth, _ judgements: [Judgement]) {
     lost = truth.lost.count
     var said: Set<QueryKey> = []
     for judgement in judgements {
@@ -63,7 +63,7 @@ public struct Score: Sendable {
   }
 
   /// Where the judge fails the requirement; empty if it passes.
-  public func problems(_ requirement: Requirement) -> [String] {
+  package func problems(_ requirement: Requirement) -> [String] {
     var problems: [String] = []
     func complain(_ what: String, _ list: [String]) {
       if !list.isEmpty { problems.append("\(list.count) \(what), first: \(list.sorted().prefix(3).joined(separator: "; "))") }
@@ -88,7 +88,7 @@ public struct Score: Sendable {
     return problems
   }
 
-  public var table: String {
+  package var table: String {
     var lines = ["  lost \(lost)  right \(right)  wrong \(wrong.count) (inferred \(wrongButInferred))  missed \(missed.count)  "
       + "false alarms \(falseAlarms.count)  repeated \(repeated.count)"]
     func pad(_ text: String, _ width: Int) -> String { text + String(repeating: " ", count: max(1, width - text.count)) }
@@ -101,8 +101,8 @@ public struct Score: Sendable {
 }
 
 /// The judge that everyone writes first: a counter moved somewhere on the node, so it was the race. It must not pass.
-public enum NaiveJudge {
-  public static func judge(unanswered: [QueryKey], moved: KernelCounters) -> [Judgement] {
+package enum NaiveJudge {
+  package static func judge(unanswered: [QueryKey], moved: KernelCounters) -> [Judgement] {
     unanswered.map { Judgement(key: $0, verdict: moved.insertFailed > 0 ? "reply_clash_dropped" : "no_answer", grade: "observed") }
   }
 }

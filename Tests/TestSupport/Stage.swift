@@ -1,46 +1,46 @@
 import Glibc
 
 /// One run: a lab, optionally the agent in its node, clients with what is done to them, and at the end the truth beside what was said.
-public final class Stage {
-  public struct Outcome {
-    public var truth: Truth
-    public var counters: KernelCounters
-    public var records: [AgentRecord]
-    public var metrics: MetricsPage?
-    public var agentStatus: Int32?
-    public var agentLog: String
-    /// Unanswered packets of the clients that sent no DNS.
-    public var noiseLost: Int
+package final class Stage {
+  package struct Outcome {
+    package var truth: Truth
+    package var counters: KernelCounters
+    package var records: [AgentRecord]
+    package var metrics: MetricsPage?
+    package var agentStatus: Int32?
+    package var agentLog: String
+    /// Lost packets of the clients that sent no DNS.
+    package var noiseLost: Int
   }
 
-  public let lab: Lab
+  package let lab: Lab
   private var agent: AgentProcess?
   private var before = KernelCounters()
   private var running: [(process: Background, treatment: Treatment?)] = []
   private var asked: [(queries: [AskedQuery], treatment: Treatment)] = []
   private var noiseLost = 0
 
-  public init(clients: Int, backends: Int, _ rules: (Lab) -> Ruleset, servers: (Lab) throws -> Void) throws {
+  package init(clients: Int, backends: Int, _ rules: (Lab) -> Ruleset, servers: (Lab) throws -> Void) throws {
     lab = try Lab(clients: clients, backends: backends)
     try lab.load(rules(lab))
     try servers(lab)
     before = try KernelCounters.read(lab)
   }
 
-  public func startAgent(_ options: [String]) throws {
+  package func startAgent(_ options: [String]) throws {
     let started = try AgentProcess(lab, options: options)
     try started.waitUntilSeeing()
     agent = started
   }
 
   /// Starts a client. Without a treatment it is noise: not DNS, its packets are nobody's queries.
-  public func launch(in pod: Lab.Pod?, _ treatment: Treatment?, _ arguments: String...) throws {
+  package func launch(in pod: Lab.Pod?, _ treatment: Treatment?, _ arguments: String...) throws {
     let words = arguments.flatMap { $0.split(separator: " ").map(String.init) }
     running.append((try Background(lab.racelab(in: pod, words)), treatment))
   }
 
   /// Waits for all clients started so far.
-  public func join() throws {
+  package func join() throws {
     for (process, treatment) in running {
       guard process.wait(seconds: 60) == 0 else { throw LabError("a client failed: \(process.errors)") }
       let output = process.output
@@ -55,12 +55,12 @@ public final class Stage {
   }
 
   /// Unanswered queries of the clients that were joined so far and carry this treatment.
-  public func unanswered(_ treatment: Treatment) -> Int {
+  package func unanswered(_ treatment: Treatment) -> Int {
     asked.filter { $0.treatment == treatment }.reduce(0) { $0 + $1.queries.count { $0.answered == nil } }
   }
 
   /// Everything seen and said. Waits `settling` seconds at most for the agent to close what is open.
-  public func finish(settling: Double) throws -> Outcome {
+  package func finish(settling: Double) throws -> Outcome {
     try join()
     let counters = try KernelCounters.read(lab) - before
     let arrivals = Arrival.count(try lab.stopServers())

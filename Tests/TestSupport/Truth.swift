@@ -1,13 +1,13 @@
 /// What identifies one transmission in every account of it: the client's, the server's and the agent's.
-public struct QueryKey: Hashable, Sendable {
-  public var client: String
-  public var clientPort: Int
-  public var id: Int
-  public var name: String
-  public var type: String
-  public var server: String
+package struct QueryKey: Hashable, Sendable {
+  package var client: String
+  package var clientPort: Int
+  package var id: Int
+  package var name: String
+  package var type: String
+  package var server: String
 
-  public init(client: String, clientPort: Int, id: Int, name: String, type: String, server: String) {
+  package init(client: String, clientPort: Int, id: Int, name: String, type: String, server: String) {
     self.client = client
     self.clientPort = clientPort
     self.id = id
@@ -18,17 +18,25 @@ public struct QueryKey: Hashable, Sendable {
 }
 
 /// One query as its client saw it: a `query` line of racelab.
-public struct AskedQuery: Sendable {
-  public var key: QueryKey
+package struct AskedQuery: Sendable {
+  package var key: QueryKey
   /// Nanoseconds of CLOCK_REALTIME.
-  public var sent: Int64
+  package var sent: Int64
   /// When an answer came from the address asked; nil if none did.
-  public var answered: Int64?
+  package var answered: Int64?
   /// The other address from which an answer came.
-  public var stray: String?
-  public var serverPort: Int
+  package var stray: String?
+  package var serverPort: Int
 
-  public static func parse(_ text: String) -> [AskedQuery] {
+  package init(key: QueryKey, sent: Int64, answered: Int64?, stray: String? = nil, serverPort: Int = 53) {
+    self.key = key
+    self.sent = sent
+    self.answered = answered
+    self.stray = stray
+    self.serverPort = serverPort
+  }
+
+  package static func parse(_ text: String) -> [AskedQuery] {
     text.split(separator: "\n").compactMap { line in
       let words = line.split(separator: " ").map(String.init)
       guard words.count == 12, words[0] == "query", let port = Int(words[2]), let id = Int(words[3]) else { return nil }
@@ -45,16 +53,16 @@ public struct AskedQuery: Sendable {
 }
 
 /// One query as a server received it: a `recv` line of racelab.
-public struct ReceivedQuery: Sendable {
-  public var time: Int64
-  public var client: String
-  public var clientPort: Int
-  public var id: Int
-  public var name: String
-  public var type: String
-  public var server: String
+package struct ReceivedQuery: Sendable {
+  package var time: Int64
+  package var client: String
+  package var clientPort: Int
+  package var id: Int
+  package var name: String
+  package var type: String
+  package var server: String
 
-  public static func parse(_ text: String) -> [ReceivedQuery] {
+  package static func parse(_ text: String) -> [ReceivedQuery] {
     text.split(separator: "\n").compactMap { line in
       let words = line.split(separator: " ").map(String.init)
       guard words.count == 9, words[0] == "recv", let time = Int64(words[1]), let port = Int(words[3]), let id = Int(words[4]) else { return nil }
@@ -64,7 +72,7 @@ public struct ReceivedQuery: Sendable {
 }
 
 /// What was done to a client's queries on purpose. With what client and servers saw it gives every loss its cause.
-public enum Treatment: Sendable {
+package enum Treatment: Sendable {
   case replyRace, sourceRace, lateRace
   /// Dropped in the node's forward hook.
   case policy
@@ -75,17 +83,17 @@ public enum Treatment: Sendable {
 }
 
 /// Every query of a run with its cause of loss, or none.
-public struct Truth: Sendable {
-  public private(set) var lost: [QueryKey: String] = [:]
-  public private(set) var answered: Set<QueryKey> = []
+package struct Truth: Sendable {
+  package private(set) var lost: [QueryKey: String] = [:]
+  package private(set) var answered: Set<QueryKey> = []
   /// Losses for which no cause is certain: with any, the run says nothing.
-  public private(set) var unexplained: [String] = []
-  public var sent: Int { lost.count + answered.count + unexplained.count }
+  package private(set) var unexplained: [String] = []
+  package var sent: Int { lost.count + answered.count + unexplained.count }
 
-  public init() {}
+  package init() {}
 
   /// Adds one client's queries. `arrivals` counts what the servers received of all clients.
-  public mutating func add(_ queries: [AskedQuery], _ treatment: Treatment, arrivals: [Arrival: Int]) {
+  package mutating func add(_ queries: [AskedQuery], _ treatment: Treatment, arrivals: [Arrival: Int]) {
     // The same question may have gone to two servers: what arrived more often than it was answered arrived for the unanswered one.
     var unanswered = arrivals
     for query in queries where query.answered != nil {
@@ -106,16 +114,16 @@ public struct Truth: Sendable {
     }
   }
 
-  public func count(_ verdict: String) -> Int { lost.values.count { $0 == verdict } }
+  package func count(_ verdict: String) -> Int { lost.values.count { $0 == verdict } }
 }
 
 /// A query at a server, without addresses: names are unique within a run, and addresses may have been translated.
-public struct Arrival: Hashable, Sendable {
+package struct Arrival: Hashable, Sendable {
   private var id: Int
   private var name: String
   private var type: String
 
-  public init(_ key: QueryKey) {
+  package init(_ key: QueryKey) {
     id = key.id
     name = key.name
     type = key.type
@@ -127,7 +135,7 @@ public struct Arrival: Hashable, Sendable {
     type = received.type
   }
 
-  public static func count(_ received: [ReceivedQuery]) -> [Arrival: Int] {
+  package static func count(_ received: [ReceivedQuery]) -> [Arrival: Int] {
     received.reduce(into: [:]) { $0[Arrival($1), default: 0] += 1 }
   }
 }
