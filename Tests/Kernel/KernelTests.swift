@@ -1,1 +1,6 @@
 import Testing
+import TestSupport
+
+/// Everything that runs on the real kernel, one after the other: two labs at once would disturb each other's races.
+@Suite(.serialized, .enabled(if: Requirements.met, "needs root, ip, nft, conntrack and two CPUs"))
+struct KernelTests {}

@@ -1,0 +1,68 @@
+import Foundation
+import Glibc
+
+/// `racetrack agent` in a lab's node namespace.
+package final class AgentProcess {
+  package static let listenAddress = "127.0.0.1:10553"
+  package static let apiAddress = "127.0.0.1:10554"
+
+  private let lab: Lab
+  private let process: Background
+  private let recordsPath: String
+
+  /// Starts the agent; every incident is written, none sampled away.
+  package init(_ lab: Lab, options: [String] = []) throws {
+    self.lab = lab
+    recordsPath = Lab.scratch + "/\(UUID().uuidString).jsonl"
+    process = try Background(
+      ["ip", "netns", "exec", lab.node, Executables.racetrack, "agent", "--incidents.output", recordsPath, "--incidents.all",
+        "--web.listen-address", Self.listenAddress, "--web.api-address", Self.apiAddress] + options)
+  }
+
+  deinit { unlink(recordsPath) }
+
+  package var log: String { process.errors }
+
+  /// Waits until the agent says that it is ready and that no source is blind any more.
+  package func waitUntilSeeing(seconds: Double = 20) throws {
+    let ready = try Clock.poll(seconds: seconds) {
+      if let status = process.exitStatus { throw LabError("the agent ended with status \(status): \(log.suffix(2000))") }
+      guard try get("/-/ready").status == 0 else { return false }
+      return try metrics().samples("racetrack_blind").allSatisfy { $0.value == 0 }
+    }
+    guard ready else { throw LabError("the agent was not ready and seeing after \(seconds) s: \(log.suffix(2000))") }
+  }
+
+  private func get(_ path: String) throws -> CommandResult {
+    try Command.result(["ip", "netns", "exec", lab.node, Executables.racelab, "http", Self.listenAddress, path])
+  }
+
+  package func metrics() throws -> MetricsPage {
+    let result = try get("/metrics")
+    guard result.status == 0 else { throw LabError("/metrics: \(result.errors) \(log.suffix(1000))") }
+    return MetricsPage(result.output)
+  }
+
+  /// Waits until `count` client transmissions were seen and none is open, then returns the page. Returns the last page if that does not come.
+  package func settle(transmissions count: Int, seconds: Double) throws -> MetricsPage {
+    var page = try metrics()
+    _ = try Clock.poll(seconds: seconds, every: 0.2) {
+      page = try metrics()
+      return page.clientTransmissions >= Double(count) && page.sum("racetrack_dns_open") == 0
+    }
+    return page
+  }
+
+  /// Sends SIGTERM and returns the exit status.
+  package func stop() throws -> Int32 {
+    process.signal(SIGTERM)
+    guard let status = process.wait(seconds: 15) else { throw LabError("the agent did not end within 15 s of SIGTERM") }
+    return status
+  }
+
+  /// What was written so far.
+  package func records() throws -> [AgentRecord] {
+    guard FileManager.default.fileExists(atPath: recordsPath) else { return [] }
+    return try AgentRecord.parse(try String(contentsOfFile: recordsPath, encoding: .utf8))
+  }
+}

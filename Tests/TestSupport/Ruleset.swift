@@ -1,0 +1,49 @@
+/// The node's nft rules: services, masquerading, filters, and the many rules that a real node also has and that give a race its time.
+package struct Ruleset {
+  /// Rules between address translation and insertion: the longer they take, the more pairs overlap there.
+  package var fillerRules = 800
+  private var services: [(v6: Bool, rule: String)] = []
+  private var forward: [(v6: Bool, rule: String)] = []
+  private var masquerade: [(v6: Bool, rule: String)] = []
+
+  package init() {}
+
+  /// A service address whose packets go to one backend, or to one of several at random, chosen for each packet that has no entry.
+  package mutating func service(_ address: String, _ transport: String = "udp", port: Int = 53, to backends: [String]) {
+    let v6 = address.contains(":")
+    let target =
+      backends.count == 1
+      ? backends[0]
+      : "numgen random mod \(backends.count) map { " + backends.enumerated().map { "\($0.offset) : \($0.element)" }.joined(separator: ", ") + " }"
+    services.append((v6, "\(v6 ? "ip6" : "ip") daddr \(address) \(transport) dport \(port) dnat to \(target)"))
+  }
+
+  /// Packets of this source leave with the address of the node.
+  package mutating func masquerade(_ source: String) {
+    let v6 = source.contains(":")
+    masquerade.append((v6, "\(v6 ? "ip6" : "ip") saddr \(source) masquerade"))
+  }
+
+  /// A rule in the forward hook, without its table: `ip saddr 10.40.0.12 udp dport 53 drop`.
+  package mutating func forward(_ rule: String, v6: Bool = false) { forward.append((v6, rule)) }
+
+  var text: String { table("ip", v6: false) + table("ip6", v6: true) }
+
+  private func table(_ family: String, v6: Bool) -> String {
+    func rules(_ list: [(v6: Bool, rule: String)]) -> String { list.filter { $0.v6 == v6 }.map { "    \($0.rule)\n" }.joined() }
+    let filler = String(repeating: "    \(family) daddr \(v6 ? "2001:db8::1" : "203.0.113.1") udp dport 9 drop\n", count: fillerRules)
+    return """
+      table \(family) lab {
+        chain prerouting { type nat hook prerouting priority -100;
+      \(rules(services))  }
+        chain forward { type filter hook forward priority 0;
+      \(rules(forward))  }
+        chain postrouting { type nat hook postrouting priority 100;
+      \(rules(masquerade))  }
+        chain late { type filter hook postrouting priority 200;
+      \(filler)  }
+      }
+
+      """
+  }
+}

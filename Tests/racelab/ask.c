@@ -1,0 +1,125 @@
+/* The ordinary client: one lookup every so often, each from a fresh port, never two queries in flight on two CPUs. */
+#include "lab.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TYPES_MAX 4
+
+/* A lookup asks its types one after the other, the next when the last is answered, or all at once. */
+struct lookup {
+  int fd;
+  int asked;
+  int64_t last_sent; /* monotonic */
+  struct asked queries[TYPES_MAX];
+};
+
+static void ask_next(struct lookup *lookup) {
+  struct asked *query = &lookup->queries[lookup->asked++];
+  uint8_t bytes[LAB_PACKET_MAX];
+  size_t length = dns_query(bytes, query->id, query->name, query->type);
+  lookup->last_sent = now_monotonic();
+  query->sent = now_realtime();
+  if (sendto(lookup->fd, bytes, length, 0, (struct sockaddr *)&query->server.address, query->server.length) < 0) query->sent = 0;
+}
+
+static void drain(struct lookup *lookup, int types) {
+  uint8_t bytes[LAB_PACKET_MAX];
+  struct sockaddr_storage from;
+  int64_t stamp;
+  ssize_t length;
+  while ((length = receive_stamped(lookup->fd, bytes, sizeof bytes, &from, &stamp)) >= 0)
+    asked_take(lookup->queries, lookup->asked, bytes, (size_t)length, &from, stamp);
+  while (lookup->asked < types && lookup->queries[lookup->asked - 1].answered) ask_next(lookup);
+}
+
+static bool finished(const struct lookup *lookup, int types, int64_t timeout) {
+  if (now_monotonic() - lookup->last_sent > timeout) return true;
+  if (lookup->asked < types) return false;
+  for (int k = 0; k < types; k++)
+    if (!lookup->queries[k].answered) return false;
+  return true;
+}
+
+static const char *help =
+    "racelab ask --from ADDR --server ADDR [--port 53] [--netns NAME] [--count N] [--rate PER_SECOND] [--types A,AAAA] [--together]\n"
+    "            [--timeout-ms N] [--label TEXT]";
+
+int command_ask(int argc, char **argv) {
+  const char *from = NULL, *server = NULL, *label = "ask", *netns = NULL;
+  int count = 100, rate = 200, timeout_ms = 3000, type_count = 2, port = 53;
+  uint16_t types[TYPES_MAX] = {LAB_TYPE_A, LAB_TYPE_AAAA};
+  bool together = false;
+  for (int i = 1; i < argc; i++) {
+    if (!strcmp(argv[i], "--from")) from = option_value(argc, argv, &i);
+    else if (!strcmp(argv[i], "--server")) server = option_value(argc, argv, &i);
+    else if (!strcmp(argv[i], "--port")) port = atoi(option_value(argc, argv, &i));
+    else if (!strcmp(argv[i], "--netns")) netns = option_value(argc, argv, &i);
+    else if (!strcmp(argv[i], "--count")) count = atoi(option_value(argc, argv, &i));
+    else if (!strcmp(argv[i], "--rate")) rate = atoi(option_value(argc, argv, &i));
+    else if (!strcmp(argv[i], "--timeout-ms")) timeout_ms = atoi(option_value(argc, argv, &i));
+    else if (!strcmp(argv[i], "--label")) label = option_value(argc, argv, &i);
+    else if (!strcmp(argv[i], "--together")) together = true;
+    else if (!strcmp(argv[i], "--types")) {
+      char *names[TYPES_MAX];
+      type_count = split(option_value(argc, argv, &i), names, TYPES_MAX);
+      for (int k = 0; k < type_count; k++) types[k] = dns_type_parse(names[k]);
+    } else usage(help);
+  }
+  struct endpoint local, remote;
+  if (!from || !server || !endpoint_parse(from, 0, &local) || !endpoint_parse(server, (uint16_t)port, &remote)) usage(help);
+  if (count < 1 || rate < 1 || type_count < 1) usage(help);
+  if (netns) enter_netns(netns);
+  raise_descriptor_limit();
+  struct lookup *lookups = calloc((size_t)count, sizeof *lookups);
+  struct pollfd *polled = calloc((size_t)count, sizeof *polled);
+  if (!lookups || !polled) die("remember the lookups");
+  int64_t start = now_monotonic(), timeout = (int64_t)timeout_ms * 1000000, step = 1000000000 / rate;
+  int begun = 0, open = 0;
+  while (begun < count || open) {
+    int64_t now = now_monotonic();
+    for (; begun < count && start + begun * step <= now; begun++, open++) {
+      struct lookup *lookup = &lookups[begun];
+      lookup->fd = udp_socket(&local);
+      for (int k = 0; k < type_count; k++) {
+        struct asked *query = &lookup->queries[k];
+        socklen_t length = sizeof query->client;
+        getsockname(lookup->fd, (struct sockaddr *)&query->client, &length);
+        query->server = remote;
+        query->type = types[k];
+        query->id = (uint16_t)((begun * type_count + k) * 25717u + 777u);
+        snprintf(query->name, sizeof query->name, "q%d.%s.ask.test", begun, label);
+      }
+      ask_next(lookup);
+      while (together && lookup->asked < type_count) ask_next(lookup);
+    }
+    int watching = 0;
+    for (int i = 0; i < begun; i++)
+      if (lookups[i].fd >= 0) polled[watching++] = (struct pollfd){.fd = lookups[i].fd, .events = POLLIN};
+    int64_t due = begun < count ? start + begun * step - now_monotonic() : 20000000;
+    poll(polled, (nfds_t)watching, due <= 0 ? 0 : (int)(due / 1000000) + 1);
+    for (int i = 0; i < begun; i++) {
+      if (lookups[i].fd < 0) continue;
+      drain(&lookups[i], type_count);
+      if (!finished(&lookups[i], type_count, timeout)) continue;
+      close(lookups[i].fd);
+      lookups[i].fd = -1;
+      open--;
+    }
+  }
+  int sent = 0, answered = 0, strayed = 0;
+  for (int i = 0; i < count; i++)
+    for (int k = 0; k < type_count; k++) {
+      struct asked *query = &lookups[i].queries[k];
+      sent += query->sent != 0;
+      answered += query->answered != 0;
+      strayed += query->strayed != 0;
+      asked_print(query);
+    }
+  printf("summary sent=%d answered=%d strayed=%d\n", sent, answered, strayed);
+  return 0;
+}
