@@ -137,8 +137,6 @@ extension Engine {
 
   private mutating func noteAnswered(_ transmission: Transmission, _ packet: PacketObservation, since asked: Instant) {
     let duration = max(0, packet.time - asked)
-    var bucket = 0
-    while bucket < 13, duration > DurationBuckets.bounds[bucket] { bucket += 1 }
     let code: Int
     switch packet.dns.responseCode {
     case 0...3: code = Int(packet.dns.responseCode)
@@ -149,8 +147,7 @@ extension Engine {
       $0.answered &+= 1
       $0.open &-= 1
       $0.answersByCode[code] &+= 1
-      $0.durations[bucket] &+= 1
-      $0.durationSum &+= UInt64(duration)
+      $0.durations.observe(nanoseconds: duration)
     }
   }
 

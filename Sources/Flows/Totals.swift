@@ -23,9 +23,8 @@ package struct EngineTotals: Sendable {
   package var unmatchedCopies: UInt64 = 0
   /// Answers delivered to clients: NOERROR, FORMERR, SERVFAIL, NXDOMAIN, REFUSED, other.
   package var answersByCode: InlineArray<6, UInt64> = .init(repeating: 0)
-  /// First attempt to accepted answer, by bucket of `DurationBuckets` (not cumulative); the sum in nanoseconds.
-  package var durations: InlineArray<14, UInt64> = .init(repeating: 0)
-  package var durationSum: UInt64 = 0
+  /// First attempt to accepted answer.
+  package var durations = DurationHistogram()
   package var tcpMessages: UInt64 = 0
   package var clashesResolvedNamed: UInt64 = 0
 
@@ -34,12 +33,4 @@ package struct EngineTotals: Sendable {
   package func lost(_ verdict: Verdict, _ grade: Grade) -> UInt64 {
     lostByVerdict[Int(verdict.rawValue) * 3 + Int(grade.rawValue)]
   }
-}
-
-/// Upper bounds of the duration histogram, nanoseconds; one more bucket holds what is longer. No bound at 2.5 or 5 s, where stalls gather.
-package enum DurationBuckets {
-  package static let bounds: InlineArray<13, Int64> = [
-    1_000_000, 5_000_000, 20_000_000, 100_000_000, 400_000_000, 750_000_000, 1_500_000_000, 2_250_000_000, 3_000_000_000, 4_500_000_000,
-    6_000_000_000, 9_000_000_000, 16_000_000_000,
-  ]
 }

@@ -31,7 +31,7 @@ package enum MetricsPage {
     case .packets: out.sample(snapshot.packets)
     case .packetsLost: out.sample(snapshot.packetsLost)
     case .transmissions, .fates, .open, .answers, .retries, .lostQueries: writeEngine(family, snapshot.engine, to: &out)
-    case .queryDuration: out.sample([], snapshot.queryDurations)
+    case .queryDuration: out.sample([], snapshot.engine.durations)
     case .blind:
       for (source, isBlind) in zip(BlindSource.allCases, snapshot.blind) { out.sample([.fixed(source.name)], isTrue: isBlind) }
       out.sample(["any"], isTrue: snapshot.blindAny)

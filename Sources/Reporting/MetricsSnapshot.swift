@@ -21,7 +21,6 @@ package struct MetricsSnapshot: Sendable {
   package var packetsLost: UInt64 = 0
 
   package var engine = EngineTotals()
-  package var queryDurations = DurationHistogram()
 
   /// Whether each source is blind now, and for how many nanoseconds it was (index: `BlindSource.rawValue`).
   package var blind: [Bool]

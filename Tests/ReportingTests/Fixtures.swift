@@ -152,10 +152,10 @@ func fullSnapshot() -> MetricsSnapshot {
   snapshot.engine.open = 1
   snapshot.engine.lostByVerdict[Int(Verdict.replyClashDropped.rawValue) * 3 + Int(Grade.observed.rawValue)] = 3
   snapshot.engine.answersByCode = [20, 0, 1, 5, 0, 0]
-  snapshot.queryDurations.observe(nanoseconds: 1_000_000)
-  snapshot.queryDurations.observe(nanoseconds: 1_000_001)
-  snapshot.queryDurations.observe(nanoseconds: 5_003_217_000)
-  snapshot.queryDurations.observe(nanoseconds: 30_000_000_000)
+  snapshot.engine.durations.observe(nanoseconds: 1_000_000)
+  snapshot.engine.durations.observe(nanoseconds: 1_000_001)
+  snapshot.engine.durations.observe(nanoseconds: 5_003_217_000)
+  snapshot.engine.durations.observe(nanoseconds: 30_000_000_000)
   snapshot.blind[Int(BlindSource.packets.rawValue)] = true
   snapshot.blindNanoseconds[Int(BlindSource.packets.rawValue)] = 1_500_000_000
   snapshot.blindAny = true

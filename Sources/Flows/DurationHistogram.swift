@@ -7,7 +7,7 @@ package struct DurationHistogram: BitwiseCopyable, Sendable {
     6_000_000_000, 9_000_000_000, 16_000_000_000,
   ]
   /// `le` as both formats spell it: another spelling would be another series.
-  static let labels: InlineArray<14, StaticString> = [
+  package static let labels: InlineArray<14, StaticString> = [
     "0.001", "0.005", "0.02", "0.1", "0.4", "0.75", "1.5", "2.25", "3.0", "4.5", "6.0", "9.0", "16.0", "+Inf",
   ]
 

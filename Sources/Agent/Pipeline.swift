@@ -1,0 +1,390 @@
+package import Correlation
+package import Flows
+import LinuxIO
+import Wire
+
+/// What a pipeline is told.
+package struct PipelineOptions {
+  package var engine = EngineConfiguration()
+  package var ring = PacketRingOptions()
+  package var eventBuffer = ConntrackEventSocket.defaultReceiveBuffer
+  /// Devices whose packets are looked at; all where it is nil.
+  package var interfaces: InterfaceSelection?
+
+  package init() {}
+}
+
+/// The sources, the decoder and the engine, turned by one thread in sweeps.
+///
+/// A sweep takes what the ring holds, then the events, and gives the engine the events first: an entry's NEW is queued before the packet that made
+/// it is seen to leave (`nf_conntrack_confirm` in net/netfilter/nf_conntrack_core.c runs before the tap in `dev_hard_start_xmit`).
+package final class Pipeline {
+  /// The names of `racetrack_source_up{source}`.
+  package enum Source: Int, CaseIterable {
+    case conntrack
+    case counters
+    case packets
+    case devices
+
+    package var name: StaticString {
+      switch self {
+      case .conntrack: "conntrack"
+      case .counters: "counters"
+      case .packets: "packets"
+      case .devices: "devices"
+      }
+    }
+  }
+
+  /// Frames stamped less than this before a sweep wait for the next, so that copies seen on two CPUs are put in order.
+  private static let reorderWindow = 2 * Nanoseconds.perMillisecond
+  /// While packets come in the counters are read this often, so that what moves them is known to a tenth of a second.
+  private static let busyCounterPeriod = Nanoseconds.perSecond / 10
+  private static let idleCounterPeriod = Nanoseconds.perSecond
+  /// How often a source that is down is tried again.
+  private static let reopenPeriod = 10 * Nanoseconds.perSecond
+
+  package var engine: Engine
+  package private(set) var tally = PipelineTally()
+  package private(set) var failures: [SetupError?] = Array(repeating: nil, count: Source.allCases.count)
+
+  let options: PipelineOptions
+  private let log: Log
+  private var loop: EventLoop
+  private var decoder: PacketDecoder
+  private var clock = WallToMonotonic()
+  private var ring: PacketRing?
+  private var events: ConntrackEventSocket?
+  private var requests: ConntrackRequests?
+  private var devices: NetworkDevices?
+  private var accumulator = ConntrackCounterAccumulator()
+  private var excluded: Set<UInt32> = []
+  private var capturedPorts: [UInt16]
+  private var lastSweep = Instant.zero
+  private var lastPacketStatistics = Instant.zero
+  private var lastCounters = Instant.zero
+  private var nextReopen = Instant.distantFuture
+  private var needsResync = false
+  private var eventsLostSeen: UInt64 = 0
+  private var packetsLostSeen: UInt64 = 0
+
+  private static let ringToken = EventToken(0)
+  private static let eventsToken = EventToken(1)
+  private static let devicesToken = EventToken(2)
+  package static let signalsToken = EventToken(3)
+
+  package init(_ options: PipelineOptions, seed: UInt64, log: Log) throws(SetupError) {
+    self.options = options
+    self.log = log
+    loop = try EventLoop()
+    decoder = PacketDecoder(hashSeed: seed)
+    capturedPorts = options.engine.ports
+    engine = Engine(options.engine, now: clock.now, wall: clock.wallNow)
+  }
+
+  package var now: Instant { clock.now }
+  package var wallNow: WallTime { clock.wallNow }
+  package func isUp(_ source: Source) -> Bool { failures[source.rawValue] == nil }
+  package var wakeups: UInt64 { loop.wakeups }
+
+  package func watch(_ descriptor: Int32, as token: EventToken) throws(SetupError) { try loop.add(descriptor, as: token, .immediate) }
+
+  // MARK: Opening
+
+  /// Opens every source that can be opened, in the current network namespace. What cannot is in `failures`, blind and tried again.
+  package func open() {
+    clock.sweep()
+    lastSweep = clock.now
+    lastPacketStatistics = clock.now
+    engine.blindBegan(.start, at: clock.now, wall: clock.wallNow)
+    for source in Source.allCases { open(source) }
+    resync()
+    readCounters(withTableSize: true)
+    clock.sweep()
+    engine.blindEnded(.start, at: clock.now, wall: clock.wallNow)
+  }
+
+  private func open(_ source: Source) {
+    do throws(SetupError) {
+      switch source {
+      case .conntrack:
+        let socket = try ConntrackEventSocket(ports: capturedPorts, receiveBuffer: options.eventBuffer)
+        try loop.add(socket.descriptor, as: Self.eventsToken, .swept)
+        events = consume socket
+        eventsLostSeen = 0
+      case .counters:
+        requests = try ConntrackRequests()
+      case .packets:
+        var ringOptions = options.ring
+        ringOptions.ports = capturedPorts
+        ringOptions.capturesOutgoing = options.engine.capturesOutgoing
+        let opened = try PacketRing(ringOptions)
+        try loop.add(opened.descriptor, as: Self.ringToken, .swept)
+        ring = consume opened
+        packetsLostSeen = 0
+      case .devices:
+        let opened = try NetworkDevices()
+        try loop.add(opened.descriptor, as: Self.devicesToken, .swept)
+        devices = consume opened
+        drainDevices()
+      }
+      if failures[source.rawValue] != nil {
+        failures[source.rawValue] = nil
+        log.info("source is back", ["source": .text("\(source.name)")])
+      }
+      setBlind(source, false)
+    } catch {
+      fail(source, error)
+    }
+  }
+
+  private func fail(_ source: Source, _ error: SetupError) {
+    if failures[source.rawValue] == nil { log.error("source cannot run", ["source": .text("\(source.name)"), "reason": .text(error.description)]) }
+    failures[source.rawValue] = error
+    switch source {
+    case .conntrack: events = nil
+    case .counters: requests = nil
+    case .packets: ring = nil
+    case .devices: devices = nil
+    }
+    setBlind(source, true)
+    if nextReopen == .distantFuture { nextReopen = clock.now + Self.reopenPeriod }
+  }
+
+  private func setBlind(_ source: Source, _ isBlind: Bool) {
+    let of: BlindSource
+    switch source {
+    case .conntrack: of = .conntrack
+    case .counters: of = .counters
+    case .packets: of = .packets
+    case .devices: return
+    }
+    if isBlind {
+      engine.blindBegan(of, at: clock.now, wall: clock.wallNow)
+    } else {
+      engine.blindEnded(of, at: clock.now, wall: clock.wallNow)
+    }
+  }
+
+  private func reopen() {
+    guard clock.now >= nextReopen else { return }
+    nextReopen = .distantFuture
+    for source in Source.allCases where failures[source.rawValue] != nil { open(source) }
+    if failures.contains(where: { $0 != nil }) { nextReopen = clock.now + Self.reopenPeriod }
+  }
+
+  // MARK: Turning
+
+  /// Sleeps until something is due or ready, and takes a sweep. Signals and the like are the caller's.
+  ///
+  /// - Parameter until: returns then at the latest.
+  /// - Returns: what of the caller's own descriptors is ready.
+  package func turn(until: Instant) -> EventSet {
+    let ready = loop.wait(timeoutMilliseconds: timeout(until))
+    sweep()
+    return ready
+  }
+
+  private func timeout(_ until: Instant) -> Int32 {
+    let now = Clocks.monotonic()
+    var due = min(until, lastCounters + Self.idleCounterPeriod, nextReopen)
+    if let deadline = engine.nextDeadline() { due = min(due, max(deadline, lastSweep + TimerGranularity.nanoseconds)) }
+    guard due > now else { return 0 }
+    return Int32(clamping: (due - now + Nanoseconds.perMillisecond - 1) / Nanoseconds.perMillisecond)
+  }
+
+  /// Takes in what there is and judges what is due.
+  package func sweep() {
+    clock.sweep()
+    let now = clock.now
+    if nextReopen <= now { reopen() }
+    drainDevices()
+    if ring != nil { ring!.collect() }
+    drainEvents(now)
+    let packets = drainPackets(now)
+    noteLosses(now)
+    if engine.hasNewPorts { capturePorts() }
+    let period = packets > 0 ? Self.busyCounterPeriod : Self.idleCounterPeriod
+    if engine.wantsCounters || now - lastCounters >= period { readCounters(withTableSize: now - lastTableSize >= Self.idleCounterPeriod) }
+    engine.advance(to: now, wall: clock.wallNow)
+    lastSweep = now
+  }
+  private var lastTableSize = Instant.zero
+
+  private func drainEvents(_ now: Instant) {
+    guard events != nil else { return }
+    var tally = self.tally
+    while events!.drain(
+      now: now,
+      limit: 65_536,
+      { event in
+        tally.count(event.kind)
+        engine.observe(event)
+      })
+    {}
+    self.tally = tally
+  }
+
+  /// - Returns: the number of frames.
+  private func drainPackets(_ now: Instant) -> Int {
+    guard ring != nil else { return 0 }
+    let horizon = WallTime(nanoseconds: clock.wallNow.nanoseconds - Self.reorderWindow)
+    let count = ring!.process(upTo: horizon) { header, bytes in
+      take(header, bytes)
+    }
+    tally.frames &+= UInt64(count)
+    if ring!.heldFrames > 0 { loop.requestSweep() }
+    return count
+  }
+
+  private func take(_ header: FrameHeader, _ bytes: RawSpan) {
+    if !excluded.isEmpty && excluded.contains(header.interface) { return }
+    do throws(DecodeError) {
+      let packet = try decoder.decode(bytes, wireLength: Int(header.originalLength), etherType: header.protocolNumber)
+      let observation = PacketObservation(
+        time: clock.instant(of: header.stamp), wallTime: header.stamp, interface: header.interface, isOutgoing: header.isOutgoing,
+        source: packet.source, destination: packet.destination, transport: packet.transport, dns: packet.dns)
+      decoder.withName { name in engine.observe(observation, name: name) }
+    } catch {
+      tally.decodeErrors[Int(error.rawValue)] &+= 1
+    }
+  }
+
+  // MARK: Losses of our own
+
+  private func noteLosses(_ now: Instant) {
+    if ring != nil {
+      let statistics = ring!.statistics()
+      tally.packets = statistics.packets
+      let lost = statistics.drops
+      if lost != packetsLostSeen {
+        engine.blindBegan(.packets, at: lastPacketStatistics, wall: clock.wallNow, lost: lost &- packetsLostSeen)
+        tally.packetsLost &+= lost &- packetsLostSeen
+        packetsLostSeen = lost
+      } else if engine.isBlind(.packets) {
+        engine.blindEnded(.packets, at: now, wall: clock.wallNow)
+      }
+      lastPacketStatistics = now
+    }
+    if events != nil {
+      let lost = events!.readLost()
+      if lost != eventsLostSeen {
+        engine.blindBegan(.conntrack, at: lastSweep, wall: clock.wallNow, lost: lost &- eventsLostSeen)
+        tally.eventsLost &+= lost &- eventsLostSeen
+        eventsLostSeen = lost
+        needsResync = true
+      } else if needsResync {
+        resync()
+      }
+    }
+  }
+
+  /// Reads the whole table, at the start and after events were lost.
+  private func resync() {
+    guard requests != nil, events != nil else { return }
+    needsResync = false
+    if engine.isBlind(.conntrack) { engine.forgetEntries() }
+    do throws(SetupError) {
+      let dump = try requests!.dump(ports: capturedPorts) { event in engine.observe(event) }
+      log.debug("read the conntrack table", ["entries": .integer(Int64(dump.entries)), "kept": .integer(Int64(dump.matched))])
+      setBlind(.conntrack, false)
+    } catch {
+      fail(.counters, error)
+      needsResync = true
+    }
+  }
+
+  // MARK: Counters, devices, ports
+
+  private func readCounters(withTableSize: Bool) {
+    guard requests != nil else { return }
+    do throws(SetupError) {
+      let sample = try requests!.readCounters(into: &accumulator, withTableSize: withTableSize)
+      lastCounters = sample.after
+      tally.counters = sample.counters
+      tally.features = sample.features
+      tally.hasCounters = true
+      if withTableSize {
+        lastTableSize = sample.after
+        tally.entries = sample.entries
+        tally.entriesLimit = sample.entriesLimit
+      }
+      engine.observe(sample)
+    } catch {
+      lastCounters = clock.now
+      fail(.counters, error)
+    }
+  }
+
+  private func drainDevices() {
+    guard devices != nil else { return }
+    devices!.drain { change in
+      switch change {
+      case .deviceChanged(let device):
+        if let interfaces = options.interfaces, !interfaces.contains(device.name) {
+          excluded.insert(device.index)
+        } else {
+          excluded.remove(device.index)
+        }
+        engine.deviceChanged(device.index, device.kind)
+      case .deviceRemoved(let index):
+        excluded.remove(index)
+        engine.deviceRemoved(index)
+      case .addressAdded(let address): engine.addressAdded(address)
+      case .addressRemoved(let address): engine.addressRemoved(address)
+      }
+    }
+  }
+
+  /// A backend answers on another port: both kernel filters must let it through.
+  private func capturePorts() {
+    capturedPorts = options.engine.ports + engine.takeNewPorts()
+    log.info("also watching a backend's port", ["ports": .text(capturedPorts.map { String($0) }.joined(separator: " "))])
+    do throws(SetupError) {
+      if events != nil { try events!.setPorts(capturedPorts) }
+      if ring != nil { try ring!.setPorts(capturedPorts) }
+    } catch {
+      log.error("cannot watch the port", ["reason": .text(error.description)])
+    }
+  }
+
+  /// Takes what is left and closes what is open as unknown.
+  package func close() {
+    sweep()
+    engine.shutDown(at: clock.now, wall: clock.wallNow)
+  }
+}
+
+/// How finely the engine's deadlines are kept.
+private enum TimerGranularity {
+  static let nanoseconds = 10 * Nanoseconds.perMillisecond
+}
+
+/// What the pipeline counted beside the engine.
+package struct PipelineTally: Sendable {
+  package var new: UInt64 = 0
+  package var update: UInt64 = 0
+  package var destroy: UInt64 = 0
+  package var eventsLost: UInt64 = 0
+  /// Frames taken from the ring.
+  package var frames: UInt64 = 0
+  /// As the kernel counts them: taken, still in the ring, and lost.
+  package var packets: UInt64 = 0
+  package var packetsLost: UInt64 = 0
+  /// By `DecodeError.rawValue`.
+  package var decodeErrors: InlineArray<16, UInt64> = .init(repeating: 0)
+  package var counters = ConntrackCounters()
+  package var features: ConntrackFeatures = []
+  package var hasCounters = false
+  package var entries: UInt32 = 0
+  package var entriesLimit: UInt32 = 0
+
+  mutating func count(_ kind: ConntrackEvent.Kind) {
+    switch kind {
+    case .new: new &+= 1
+    case .update: update &+= 1
+    case .destroy: destroy &+= 1
+    case .dumped: break
+    }
+  }
+}
