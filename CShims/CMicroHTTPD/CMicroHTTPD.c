@@ -1,2 +1,0 @@
-#include "include/CMicroHTTPD.h"
-typedef int CMicroHTTPD_unused;
