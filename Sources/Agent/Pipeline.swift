@@ -1,6 +1,6 @@
 package import Correlation
 package import Flows
-import LinuxIO
+package import LinuxIO
 import Wire
 
 /// What a pipeline is told.

@@ -35,7 +35,7 @@ private struct TestCertificates: ~Copyable {
     if: FileManager.default.isExecutableFile(atPath: "/usr/bin/openssl") && FileManager.default.isExecutableFile(atPath: "/usr/bin/curl"),
     "needs /usr/bin/openssl and /usr/bin/curl"))
 struct HTTPSecurityTests {
-  /// Of "test", from the guide on prometheus.io, and of "other" with cost 5 by crypt(3).
+  /// Of "test", cost 12.
   static let user = HTTPSecurity.User(name: "admin", hash: "$2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay")
 
   private func curl(_ arguments: [String]) throws -> (status: Int32, output: String) {
