@@ -1,6 +1,7 @@
 /// DNS names in wire form: labels, each behind its length, up to the root's zero byte (RFC 1035 3.1).
 package enum DNSName {
-  /// Appends the presentation form (RFC 1035 5.1, RFC 4343 2.1) without making a string: case as sent, no trailing dot, the root as `.`; always printable ASCII.
+  /// Appends the presentation form (RFC 1035 5.1, RFC 4343 2.1) without making a string: case as sent, no trailing dot, the root as `.`;
+  /// always printable ASCII.
   ///
   /// Inside a label `.` `\` `"` `(` `)` `;` `@` `$` are written with a backslash before them, and every byte outside 0x21...0x7E, the space too, as
   /// `\DDD` in decimal. Empty bytes (a message without a question) append nothing; bytes that are no name are written as far as they go.
@@ -51,7 +52,8 @@ package enum DNSName {
 }
 
 extension SeededHash {
-  /// Combines a name in wire form, upper and lower case alike (RFC 4343). A name ends itself, so the zeros that fill its last word up are not ambiguous.
+  /// Combines a name in wire form, upper and lower case alike (RFC 4343).
+  /// A name ends itself, so the zeros that fill up its last word are not ambiguous.
   @inlinable package mutating func combine(name wire: RawSpan) {
     let whole = wire.byteCount & ~7
     var offset = 0

@@ -27,18 +27,19 @@ package struct PacketDecoder: Sendable {
     let header = try NetworkHeader.decode(bytes, wireLength: wireLength, etherType: etherType)
     let limit = min(bytes.byteCount, header.end)
     let transport = header.payload
-    switch header.transport {
-    case .tcp:
-      guard limit - transport >= 20 else { throw .truncatedTCP }
-      return packet(bytes, header, DNSMessage())
-    case .udp:
-      guard limit - transport >= 8 else { throw .truncatedUDP }
-      let length = Int(bytes.uint16(at: transport + 4))
-      // The first of several fragments states the length of the whole datagram.
-      guard length >= 8, header.isFirstFragment || length <= header.end - transport else { throw .badUDPLength }
-      let message = bytes.extracting((transport + 8)..<min(limit, transport + length))
-      return packet(bytes, header, try decodeMessage(message))
+    guard limit - transport >= header.transport.headerLength else {
+      throw header.transport == .udp ? .truncatedUDP : .truncatedTCP
     }
+    // Both transports begin with source and destination port.
+    var packet = DecodedPacket(
+      source: Endpoint(header.source, bytes.uint16(at: transport)), destination: Endpoint(header.destination, bytes.uint16(at: transport + 2)),
+      transport: header.transport, isFirstFragment: header.isFirstFragment)
+    guard header.transport == .udp else { return packet }
+    let length = Int(bytes.uint16(at: transport + 4))
+    // The first of several fragments states the length of the whole datagram.
+    guard length >= 8, header.isFirstFragment || length <= header.end - transport else { throw .badUDPLength }
+    try decodeMessage(bytes.extracting((transport + 8)..<min(limit, transport + length)), into: &packet.dns)
+    return packet
   }
 
   /// Lends the last decoded name: labels as sent, compression undone, the root's zero byte included. Empty where there was none.
@@ -46,19 +47,10 @@ package struct PacketDecoder: Sendable {
     body(unsafe name.span.bytes.extracting(first: nameLength))
   }
 
-  private func packet(_ bytes: RawSpan, _ header: NetworkHeader, _ dns: DNSMessage) -> DecodedPacket {
-    // Both transports begin with source and destination port.
-    DecodedPacket(
-      source: Endpoint(header.source, bytes.uint16(at: header.payload)),
-      destination: Endpoint(header.destination, bytes.uint16(at: header.payload + 2)),
-      transport: header.transport, isFirstFragment: header.isFirstFragment, dns: dns)
-  }
-
   /// Header, first question and, where it was captured, the OPT record (RFC 1035 4.1, RFC 6891 6.1).
-  private mutating func decodeMessage(_ message: RawSpan) throws(DecodeError) -> DNSMessage {
+  private mutating func decodeMessage(_ message: RawSpan, into dns: inout DNSMessage) throws(DecodeError) {
     guard message.byteCount >= DNSHeader.length else { throw .truncatedDNS }
     let flags = message.uint16(at: DNSHeader.flags)
-    var dns = DNSMessage()
     dns.id = message.uint16(at: DNSHeader.id)
     dns.isResponse = flags & 0x8000 != 0
     dns.opcode = UInt8(truncatingIfNeeded: flags >> 11) & 0x0F
@@ -74,7 +66,8 @@ package struct PacketDecoder: Sendable {
       offset = next + 4
       nameLength = length
       var hash = SeededHash(seed: hashSeed)
-      withName { hash.combine(name: $0) }
+      // Not by `withName`, which costs a copy of the whole buffer here.
+      unsafe withUnsafeMutableBytes(of: &name) { unsafe hash.combine(name: $0.bytes.extracting(first: length)) }
       dns.nameHash = hash.finish()
       hash.combine(UInt64(dns.queryType) << 16 | UInt64(dns.queryClass))
       dns.questionHash = hash.finish()
@@ -84,7 +77,6 @@ package struct PacketDecoder: Sendable {
       dns.udpPayloadSize = record.udpPayloadSize
       dns.responseCode |= UInt16(record.extendedResponseCode) << 4
     }
-    return dns
   }
 
   /// Reads the first question's name into `name`, following compression pointers (RFC 1035 4.1.4).
@@ -128,4 +120,9 @@ package struct PacketDecoder: Sendable {
       unsafe withUnsafeMutableBytes(of: &name) { unsafe UnsafeMutableRawBufferPointer(rebasing: $0[position...]).copyMemory(from: source) }
     }
   }
+}
+
+extension TransportProtocol {
+  /// Without options (RFC 768, RFC 9293 3.1).
+  fileprivate var headerLength: Int { self == .udp ? 8 : 20 }
 }
