@@ -41,7 +41,7 @@ package struct EventLoop: ~Copyable {
   package enum Delivery: Sendable {
     /// As soon as it is readable, and again until it is drained. For control: signals, requests.
     case immediate
-    /// Each time it becomes readable, drained or not. For timers, which then need no read.
+    /// Each time it becomes readable, drained or not. For timers.
     case edge
     /// With the next sweep.
     case swept

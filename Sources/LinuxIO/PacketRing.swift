@@ -116,6 +116,9 @@ package struct PacketRingOptions: Sendable {
   /// Frames that are collected and not processed.
   package var heldFrames: Int { order.count }
 
+  /// The stamp of a collected frame, counted from the oldest: nanoseconds of CLOCK_REALTIME.
+  package func stampOfHeldFrame(_ index: Int) -> Int64 { order[index].stamp }
+
   /// Replaces the ports while frames come in; those already in the ring stay.
   package func setPorts(_ ports: [UInt16]) throws(SetupError) {
     try Self.attach(PacketFilter(ports: ports, snapLength: snapLength), socket.number)

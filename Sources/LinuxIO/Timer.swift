@@ -1,7 +1,9 @@
 import CLinux
 package import Flows
+import Glibc
 
-/// A timer of the monotonic clock with a descriptor. Added to an `EventLoop` with `.edge` it needs no read.
+/// A timer of the monotonic clock with a descriptor, for `.edge` delivery. One that fires once needs no read; a periodic one runs on only when its
+/// expiries are taken (fs/timerfd.c restarts it in read).
 package struct Timer: ~Copyable {
   private let owned: Descriptor
 
@@ -17,8 +19,15 @@ package struct Timer: ~Copyable {
   /// Fires once at `instant`, at once if that is past.
   package func arm(at instant: Instant) { set(max(1, instant.nanoseconds), 0, absolute: true) }
 
-  /// Fires every `nanoseconds`, the first time that long from now.
+  /// Fires every `nanoseconds`, the first time that long from now, as long as `takeExpiries` follows each time.
   package func arm(every nanoseconds: Int64) { set(max(1, nanoseconds), max(1, nanoseconds), absolute: false) }
+
+  /// How often it fired since the last call.
+  @discardableResult
+  package func takeExpiries() -> UInt64 {
+    var count: UInt64 = 0
+    return unsafe read(owned.number, &count, 8) == 8 ? count : 0
+  }
 
   package func disarm() { set(0, 0, absolute: false) }
 

@@ -36,8 +36,18 @@ func drain(_ ring: inout PacketRing, until last: UInt16) throws -> [SeenFrame] {
 struct PacketFilterTests {
   static let sentinel: UInt16 = 0xFFFE
 
-  /// Name, frame, whether it has to pass. The ID of a shape is its place in the list.
-  static func shapes() -> [(String, (UInt16) -> [UInt8], Bool)] {
+  struct Shape: Sendable {
+    var name: String
+    var frame: [UInt8]
+    var passes: Bool
+  }
+
+  /// The ID of a shape is its place in the list.
+  static func shapes() -> [Shape] {
+    table().enumerated().map { Shape(name: $1.0, frame: $1.1(UInt16($0)), passes: $1.2) }
+  }
+
+  private static func table() -> [(String, (UInt16) -> [UInt8], Bool)] {
     typealias P = Packets
     func v4(_ frame: @escaping (UInt16) -> [UInt8]) -> (UInt16) -> [UInt8] { { P.ethernet(0x0800, frame($0)) } }
     func v6(_ frame: @escaping (UInt16) -> [UInt8]) -> (UInt16) -> [UInt8] { { P.ethernet(0x86DD, frame($0)) } }
@@ -77,80 +87,73 @@ struct PacketFilterTests {
     ]
   }
 
-  @Test func passesAndRefusesEachShapeInBothDirections() throws {
+  private struct Capture: Sendable {
+    var seen: [SeenFrame] = []
+    var statistics = PacketStatistics()
+    var a: UInt32 = 0
+    var b: UInt32 = 0
+  }
+
+  /// Sends the frames and a last query out of `b`, whose other end is `a`.
+  private func capture(_ frames: [[UInt8]], ports: [UInt16] = [53], learned: [UInt16] = [], last: UInt16 = 53) throws -> Capture {
+    var result = Capture()
     try Sandbox.run {
-      try Sandbox.ip("link add a type veth peer name b")
-      try Sandbox.ip("link set a up")
-      try Sandbox.ip("link set b up")
+      try Sandbox.vethPair()
       var options = PacketRingOptions()
-      options.ports = [53, 5353]
+      options.ports = ports
       var ring = try PacketRing(options)
+      if !learned.isEmpty { try ring.setPorts(learned) }
       let sender = try FrameSender("b")
-      let shapes = Self.shapes()
-      for (number, shape) in shapes.enumerated() { sender.send(shape.1(UInt16(number))) }
-      sender.send(Packets.query(Self.sentinel))
-      let seen = try drain(&ring, until: Self.sentinel)
-      #expect(seen.contains { $0.id == Self.sentinel && !$0.isOutgoing && $0.interface == Sandbox.index("a") })
-      #expect(seen.contains { $0.id == Self.sentinel && $0.isOutgoing && $0.interface == Sandbox.index("b") })
-      for (number, shape) in shapes.enumerated() {
-        let copies = seen.filter { $0.id == UInt16(number) }
-        #expect(copies.count == (shape.2 ? 2 : 0), "\(shape.0)")
-        if shape.2 { #expect(Set(copies.map(\.isOutgoing)) == [true, false], "\(shape.0)") }
-      }
-      #expect(seen.count == 2 * (1 + shapes.count { $0.2 }))
-      let statistics = ring.statistics()
-      #expect(statistics == PacketStatistics(packets: UInt64(seen.count), drops: 0, freezes: 0))
+      for frame in frames { sender.send(frame) }
+      sender.send(Packets.query(Self.sentinel, port: last))
+      result.seen = try drain(&ring, until: Self.sentinel)
+      result.statistics = ring.statistics()
+      result.a = Sandbox.index("a")
+      result.b = Sandbox.index("b")
     }
+    return result
+  }
+
+  @Test func passesAndRefusesEachShapeInBothDirections() throws {
+    let shapes = Self.shapes()
+    let captured = try capture(shapes.map(\.frame), ports: [53, 5353])
+    let seen = captured.seen
+    #expect(seen.contains { $0.id == Self.sentinel && !$0.isOutgoing && $0.interface == captured.a })
+    #expect(seen.contains { $0.id == Self.sentinel && $0.isOutgoing && $0.interface == captured.b })
+    for (number, shape) in shapes.enumerated() {
+      let copies = seen.filter { $0.id == UInt16(number) }
+      #expect(copies.count == (shape.passes ? 2 : 0), "\(shape.name)")
+      if shape.passes { #expect(Set(copies.map(\.isOutgoing)) == [true, false], "\(shape.name)") }
+    }
+    #expect(seen.count == 2 * (1 + shapes.count { $0.passes }))
+    #expect(captured.statistics == PacketStatistics(packets: UInt64(seen.count), drops: 0, freezes: 0))
   }
 
   @Test func seesThroughOneVLANTag() throws {
-    try Sandbox.run {
-      try Sandbox.ip("link add a type veth peer name b")
-      try Sandbox.ip("link set a up")
-      try Sandbox.ip("link set b up")
-      var ring = try PacketRing()
-      let sender = try FrameSender("b")
-      sender.send(Packets.ethernet(0x0800, Packets.v4(17, Packets.udp(40000, 53, id: 1)), vlan: 3 << 13 | 100))
-      sender.send(Packets.ethernet(0x86DD, Packets.v6(17, Packets.udp(40000, 53, id: 2)), vlan: 7))
-      sender.send(Packets.query(Self.sentinel))
-      let seen = try drain(&ring, until: Self.sentinel).filter { !$0.isOutgoing }
-      let a = Sandbox.index("a")
-      #expect(seen.contains(SeenFrame(id: 1, isOutgoing: false, interface: a, vlan: 100, protocolNumber: 0x0800)))
-      #expect(seen.contains(SeenFrame(id: 2, isOutgoing: false, interface: a, vlan: 7, protocolNumber: 0x86DD)))
-      #expect(seen.contains(SeenFrame(id: Self.sentinel, isOutgoing: false, interface: a, vlan: 0, protocolNumber: 0x0800)))
-    }
+    let captured = try capture([
+      Packets.ethernet(0x0800, Packets.v4(17, Packets.udp(40000, 53, id: 1)), vlan: 3 << 13 | 100),
+      Packets.ethernet(0x86DD, Packets.v6(17, Packets.udp(40000, 53, id: 2)), vlan: 7),
+    ])
+    let came = Set(captured.seen.filter { !$0.isOutgoing })
+    #expect(
+      came == [
+        SeenFrame(id: 1, isOutgoing: false, interface: captured.a, vlan: 100, protocolNumber: 0x0800),
+        SeenFrame(id: 2, isOutgoing: false, interface: captured.a, vlan: 7, protocolNumber: 0x86DD),
+        SeenFrame(id: Self.sentinel, isOutgoing: false, interface: captured.a, vlan: 0, protocolNumber: 0x0800),
+      ])
   }
 
   @Test func takesLearnedPortsWhileRunning() throws {
-    try Sandbox.run {
-      try Sandbox.ip("link add a type veth peer name b")
-      try Sandbox.ip("link set a up")
-      try Sandbox.ip("link set b up")
-      var ring = try PacketRing()
-      let sender = try FrameSender("b")
-      sender.send(Packets.query(1, port: 5353))
-      sender.send(Packets.query(2))
-      #expect(try !drain(&ring, until: 2).contains { $0.id == 1 })
-      try ring.setPorts([53, 5353])
-      sender.send(Packets.query(3, port: 5353))
-      #expect(try drain(&ring, until: 3).contains { $0.id == 3 })
-    }
+    let frames = [Packets.query(1, port: 5353), Packets.query(2)]
+    #expect(try Set(capture(frames).seen.map(\.id)) == [2, Self.sentinel])
+    #expect(try Set(capture(frames, learned: [53, 5353]).seen.map(\.id)) == [1, 2, Self.sentinel])
+    #expect(try Set(capture(frames, learned: [5353], last: 5353).seen.map(\.id)) == [1, Self.sentinel])
   }
 
   @Test func sixteenPortsFitAndSeventeenAreRefused() throws {
-    let filter = try PacketFilter(ports: Array(1...16), snapLength: 512)
-    #expect(filter.program.count < 128)
+    #expect(try PacketFilter(ports: Array(1...16), snapLength: 512).program.count < 128)
     #expect(throws: SetupError.self) { try PacketFilter(ports: Array(1...17), snapLength: 512) }
-    try Sandbox.run {
-      try Sandbox.ip("link add a type veth peer name b")
-      try Sandbox.ip("link set a up")
-      try Sandbox.ip("link set b up")
-      var ring = try PacketRing()
-      try ring.setPorts(Array(1...16))
-      let sender = try FrameSender("b")
-      for port in UInt16(1)...17 { sender.send(Packets.query(port, port: port)) }
-      sender.send(Packets.query(Self.sentinel, port: 16))
-      #expect(Set(try drain(&ring, until: Self.sentinel).map(\.id)) == Set(1...16).union([Self.sentinel]))
-    }
+    let captured = try capture((1...17).map { Packets.query($0, port: $0) }, ports: Array(1...16), last: 16)
+    #expect(Set(captured.seen.map(\.id)) == Set(1...16).union([Self.sentinel]))
   }
 }

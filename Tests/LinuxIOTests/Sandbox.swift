@@ -25,13 +25,20 @@ enum Sandbox {
       precondition(setns(home, CLONE_NEWNET) == 0, "the test's thread is lost in its namespace")
       close(home)
     }
-    try ip("link set lo up")
+    try ip("link set dev lo up")
     try body()
   }
 
   static func ip(_ line: String) throws {
     let (status, output) = attempt(line)
     guard status == 0 else { throw Failure(description: "ip \(line): \(output)") }
+  }
+
+  /// Devices `a` and `b`, up, each other's ends.
+  static func vethPair(_ a: String = "a", _ b: String = "b") throws {
+    try ip("link add name \(a) type veth peer name \(b)")
+    try ip("link set dev \(a) up")
+    try ip("link set dev \(b) up")
   }
 
   /// Runs `ip` with these words and returns its exit status and what it wrote to standard error.

@@ -6,7 +6,7 @@
 enum {
 	// Reported as long as the descriptor is readable.
 	CLINUX_EPOLL_LEVEL = 0,
-	// Reported once for each time it becomes readable (EPOLLET): a timer then needs no read.
+	// Reported once for each time it becomes readable (EPOLLET): a one-shot timer then needs no read.
 	CLINUX_EPOLL_EDGE = 1,
 	// Reported once, until it is armed again (EPOLLONESHOT).
 	CLINUX_EPOLL_ONCE = 2,
