@@ -144,7 +144,10 @@ package final class Lab {
     for line in listed.split(separator: "\n") {
       let namespace = line.prefix { $0 != " " }
       guard namespace.hasPrefix(prefix), let owner = pid_t(namespace.dropFirst(prefix.count).prefix { $0 != "x" }) else { continue }
-      if kill(owner, 0) != 0 && errno == ESRCH { remove([String(namespace)]) }
+      guard kill(owner, 0) != 0 && errno == ESRCH else { continue }
+      let left = (try? Command.run(["ip", "netns", "pids", String(namespace)])) ?? ""
+      for pid in left.split(separator: "\n").compactMap({ pid_t($0) }) { kill(pid, SIGKILL) }
+      remove([String(namespace)])
     }
   }
 }
