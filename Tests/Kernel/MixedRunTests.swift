@@ -1,5 +1,5 @@
-import Testing
 import TestSupport
+import Testing
 
 extension KernelTests {
   /// Look-alikes at once: what is said surely is right, every loss is recorded once, the sums hold.

@@ -1,5 +1,5 @@
-import Testing
 import TestSupport
+import Testing
 
 extension KernelTests {
   /// A healthy node: nothing is called lost, every query is counted, once.
@@ -14,6 +14,33 @@ extension KernelTests {
       #expect(page.sum("racetrack_lost_queries_total") == 0)
       #expect(page.sum("racetrack_dns_retries_total") == 0)
       #expect(page.sum("racetrack_dns_answers_total") == 2000)
+    }
+
+    /// Clashes that the kernel resolves and whose answers come within the second that the loser's entry lives: nobody lost anything.
+    @Test(arguments: [0, 600]) func resolvedClashesRaiseNothing(delayMilliseconds: Int) throws {
+      let outcome = try Runs.valid("resolved clashes", { try race(delayMilliseconds: delayMilliseconds) }) { outcome in
+        let missing = outcome.truth.sent - outcome.truth.answered.count
+        return missing == 0 && outcome.counters.clashResolve >= 200 ? nil : "\(missing) not answered, \(outcome.counters)"
+      }
+      try Reported.check("resolved clashes, answers after \(delayMilliseconds) ms", outcome, .quiet)
+      #expect(!outcome.records.contains { ["dns_query_lost", "dns_query_closed", "alert_firing"].contains($0.event) })
+      let page = try #require(outcome.metrics)
+      #expect(page.sum("racetrack_clashes_total", ["outcome": "resolved"]) == Double(outcome.counters.clashResolve))
+      #expect(page.sum("racetrack_clashes_total", ["outcome": "dropped"]) == 0)
+    }
+
+    private func race(delayMilliseconds: Int) throws -> Stage.Outcome {
+      let stage = try Stage(clients: 1, backends: 2) { lab in
+        var rules = Ruleset()
+        rules.service("10.96.0.20", to: lab.backends.map(\.v4))
+        return rules
+      } servers: { lab in
+        for backend in lab.backends { try lab.serve(backend, delayMilliseconds: delayMilliseconds) }
+      }
+      try stage.startAgent(["--dns.timeout", "4s"])
+      let pod = stage.lab.clients[0]
+      try stage.launch(in: pod, .ordinary, "race --pairs 400 --wait-ms 1500 --from \(pod.v4) --servers 10.96.0.20")
+      return try stage.finish(settling: 8)
     }
 
     private func perform() throws -> Stage.Outcome {

@@ -1,5 +1,5 @@
-import Testing
 import TestSupport
+import Testing
 
 extension KernelTests {
   /// One kind of race at a time on an otherwise quiet node: every lost query is named, rightly, and nothing else is.

@@ -1,5 +1,5 @@
-import Testing
 import TestSupport
+import Testing
 
 /// What every run with the agent must show, whatever it did.
 enum Reported {

@@ -1,5 +1,5 @@
-import Testing
 import TestSupport
+import Testing
 
 /// The scorer against judges whose faults are known. Needs no kernel.
 @Suite struct ScoreTests {

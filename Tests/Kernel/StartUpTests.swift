@@ -1,6 +1,6 @@
 import Glibc
-import Testing
 import TestSupport
+import Testing
 
 extension KernelTests {
   /// How the agent begins and ends, seen from outside.

@@ -1,5 +1,5 @@
-import Testing
 import TestSupport
+import Testing
 
 extension KernelTests {
   /// The laboratory itself, without the agent: what the clients lost is what the kernel counted.

@@ -15,8 +15,10 @@ package final class AgentProcess {
     self.lab = lab
     recordsPath = Lab.scratch + "/\(UUID().uuidString).jsonl"
     process = try Background(
-      ["ip", "netns", "exec", lab.node, Executables.racetrack, "agent", "--incidents.output", recordsPath, "--incidents.all",
-        "--web.listen-address", Self.listenAddress, "--web.api-address", Self.apiAddress] + options)
+      [
+        "ip", "netns", "exec", lab.node, Executables.racetrack, "agent", "--incidents.output", recordsPath, "--incidents.all",
+        "--web.listen-address", Self.listenAddress, "--web.api-address", Self.apiAddress,
+      ] + options)
   }
 
   deinit { unlink(recordsPath) }

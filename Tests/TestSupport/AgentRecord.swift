@@ -58,7 +58,9 @@ package struct Judgement: Sendable {
   /// The agent's losses. A loss record that names no query is an error of its own.
   package static func all(_ records: [AgentRecord]) throws -> [Judgement] {
     try records.filter { $0.event == "dns_query_lost" }.map { record in
-      guard let key = record.key, let verdict = record.verdict, let grade = record.grade else { throw LabError("an incomplete loss record: \(record)") }
+      guard let key = record.key, let verdict = record.verdict, let grade = record.grade else {
+        throw LabError("an incomplete loss record: \(record)")
+      }
       return Judgement(key: key, verdict: verdict, grade: grade)
     }
   }

@@ -100,12 +100,10 @@ package final class Background {
 
 /// Seconds of CLOCK_MONOTONIC.
 package enum Clock {
-  package static var now: Double { Double(clock_gettime_nsec(CLOCK_MONOTONIC)) / 1e9 }
-
-  private static func clock_gettime_nsec(_ clock: clockid_t) -> Int64 {
+  package static var now: Double {
     var time = timespec()
-    clock_gettime(clock, &time)
-    return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
   }
 
   /// Asks `condition` until it holds. False if it did not in time.

@@ -134,13 +134,20 @@ package final class Lab {
     for namespace in namespaces { _ = try? Command.result(["ip", "netns", "del", namespace]) }
   }
 
-  /// Namespaces whose process is gone belong to nobody.
+  /// Namespaces and files whose process is gone belong to nobody.
   private static func removeStale() {
+    for entry in (try? FileManager.default.contentsOfDirectory(atPath: NSTemporaryDirectory())) ?? [] where entry.hasPrefix("racelab-") {
+      guard let owner = pid_t(entry.dropFirst("racelab-".count)), kill(owner, 0) != 0 && errno == ESRCH else { continue }
+      try? FileManager.default.removeItem(atPath: NSTemporaryDirectory() + "/" + entry)
+    }
     guard let listed = try? Command.run(["ip", "netns", "list"]) else { return }
     for line in listed.split(separator: "\n") {
       let namespace = line.prefix { $0 != " " }
       guard namespace.hasPrefix(prefix), let owner = pid_t(namespace.dropFirst(prefix.count).prefix { $0 != "x" }) else { continue }
-      if kill(owner, 0) != 0 && errno == ESRCH { remove([String(namespace)]) }
+      guard kill(owner, 0) != 0 && errno == ESRCH else { continue }
+      let left = (try? Command.run(["ip", "netns", "pids", String(namespace)])) ?? ""
+      for pid in left.split(separator: "\n").compactMap({ pid_t($0) }) { kill(pid, SIGKILL) }
+      remove([String(namespace)])
     }
   }
 }
@@ -156,7 +163,9 @@ package final class DNSServer {
     let arguments = ["serve", "--bind", binds, "--delay-ms", "\(delayMilliseconds)", "--log", log] + (mute ? ["--mute"] : [])
     process = try Background(lab.racelab(in: backend, arguments))
     let started = process
-    guard Clock.poll(seconds: 10, { started.output.contains("ready") }) else { throw LabError("the server in \(backend.name) did not start: \(started.errors)") }
+    guard Clock.poll(seconds: 10, { started.output.contains("ready") }) else {
+      throw LabError("the server in \(backend.name) did not start: \(started.errors)")
+    }
   }
 
   deinit { unlink(log) }

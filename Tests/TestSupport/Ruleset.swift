@@ -1,7 +1,7 @@
 /// The node's nft rules: services, masquerading, filters, and the many rules that a real node also has and that give a race its time.
 package struct Ruleset {
   /// Rules between address translation and insertion: the longer they take, the more pairs overlap there.
-  package var fillerRules = 800
+  package var fillerRules = 2500
   private var services: [(v6: Bool, rule: String)] = []
   private var forward: [(v6: Bool, rule: String)] = []
   private var masquerade: [(v6: Bool, rule: String)] = []

@@ -39,7 +39,7 @@ package struct Score: Sendable {
     lost = truth.lost.count
     var said: Set<QueryKey> = []
     for judgement in judgements {
-      let line = "\(judgement.key.client):\(judgement.key.clientPort) > \(judgement.key.server) \(judgement.key.id) \(judgement.key.name) \(judgement.key.type)"
+      let line = "\(judgement.key)"
       guard said.insert(judgement.key).inserted else {
         repeated.append("\(line): \(judgement.verdict)")
         continue
@@ -58,7 +58,7 @@ package struct Score: Sendable {
     }
     for (key, verdict) in truth.lost where !said.contains(key) {
       matrix[Cell(truth: verdict, said: "missed", grade: "-"), default: 0] += 1
-      missed.append("\(key.client):\(key.clientPort) > \(key.server) \(key.id) \(key.name) \(key.type): \(verdict)")
+      missed.append("\(key): \(verdict)")
     }
   }
 
@@ -83,14 +83,18 @@ package struct Score: Sendable {
       if share(["observed", "proven"]) < requirement.confidentShare {
         problems.append("only \(share(["observed", "proven"])) of clash losses observed or proven, needs \(requirement.confidentShare)")
       }
-      if share(["proven"]) < requirement.provenShare { problems.append("only \(share(["proven"])) of clash losses proven, needs \(requirement.provenShare)") }
+      if share(["proven"]) < requirement.provenShare {
+        problems.append("only \(share(["proven"])) of clash losses proven, needs \(requirement.provenShare)")
+      }
     }
     return problems
   }
 
   package var table: String {
-    var lines = ["  lost \(lost)  right \(right)  wrong \(wrong.count) (inferred \(wrongButInferred))  missed \(missed.count)  "
-      + "false alarms \(falseAlarms.count)  repeated \(repeated.count)"]
+    var lines = [
+      "  lost \(lost)  right \(right)  wrong \(wrong.count) (inferred \(wrongButInferred))  missed \(missed.count)  "
+        + "false alarms \(falseAlarms.count)  repeated \(repeated.count)"
+    ]
     func pad(_ text: String, _ width: Int) -> String { text + String(repeating: " ", count: max(1, width - text.count)) }
     lines.append("  " + pad("truth", 26) + pad("said", 26) + pad("grade", 10) + "count")
     for (cell, count) in matrix.sorted(by: { ($0.key.truth, $0.key.said, $0.key.grade) < ($1.key.truth, $1.key.said, $1.key.grade) }) {

@@ -1,5 +1,5 @@
 /// What identifies one transmission in every account of it: the client's, the server's and the agent's.
-package struct QueryKey: Hashable, Sendable {
+package struct QueryKey: Hashable, Sendable, CustomStringConvertible {
   package var client: String
   package var clientPort: Int
   package var id: Int
@@ -15,6 +15,8 @@ package struct QueryKey: Hashable, Sendable {
     self.type = type
     self.server = server
   }
+
+  package var description: String { "\(client):\(clientPort) > \(server) \(id) \(name) \(type)" }
 }
 
 /// One query as its client saw it: a `query` line of racelab.
