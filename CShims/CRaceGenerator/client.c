@@ -49,9 +49,10 @@ static void pause_cpu(void) {
 #endif
 }
 
+// Late replies have a client whose flows the kernel never moves to another source port: one moved onto the port of a late reply would receive it.
 static int takes_part(enum racegen_role role, enum racegen_scenario scenario, int lane) {
   switch (scenario) {
-    case RACEGEN_LATE_REPLY:
+    case RACEGEN_LATE_REPLY: return role == RACEGEN_CLIENT_2;
     case RACEGEN_REPLY_CLASH: return role == RACEGEN_CLIENT_1;
     case RACEGEN_SNAT_CLASH: return role == (lane == 0 ? RACEGEN_CLIENT_1 : RACEGEN_CLIENT_2);
     case RACEGEN_ORDINARY: return role == RACEGEN_CLIENT_3 && lane == 0;
