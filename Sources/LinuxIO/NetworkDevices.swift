@@ -130,7 +130,8 @@ extension NetworkDevices {
   private mutating func update(_ record: clinux_route_record) {
     guard links[record.interface] != nil || links.count < Self.maximumEntries else { return }
     links[record.interface] = Link(
-      name: unsafe withUnsafeBytes(of: record.name) { unsafe Self.text($0) }, driver: unsafe withUnsafeBytes(of: record.kind) { unsafe Self.text($0) },
+      name: unsafe withUnsafeBytes(of: record.name) { unsafe Self.text($0) },
+      driver: unsafe withUnsafeBytes(of: record.kind) { unsafe Self.text($0) },
       hardwareType: record.hardware_type, isLoopback: record.flags & UInt32(CLINUX_FLAG_LOOPBACK) != 0, master: record.master,
       reported: links[record.interface]?.reported)
   }

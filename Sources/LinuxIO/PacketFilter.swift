@@ -3,9 +3,9 @@ import Flows
 
 /// The classic BPF program of the packet ring: DNS ports only, decided before a frame is copied.
 ///
-/// Passes UDP, and TCP segments that carry data, whose source or destination port is in the list: over IPv4 with options and first fragments, over IPv6
-/// without extension header, with one (hop-by-hop, destination or routing, RFC 8200 4) or in a first fragment. All loads are relative to the network
-/// header, so the program is the same on every kind of device; a VLAN tag is already gone (`skb_vlan_untag`).
+/// Passes UDP, and TCP segments that carry data, whose source or destination port is in the list: over IPv4 with options and in first fragments, over
+/// IPv6 without extension header, with one (hop-by-hop, destination or routing, RFC 8200 4) or in a first fragment. All loads are relative to the
+/// network header, so the program is the same on every kind of device; a VLAN tag is already gone (`skb_vlan_untag`).
 package struct PacketFilter {
   package static let maximumPorts = 16
 

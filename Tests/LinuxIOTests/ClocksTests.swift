@@ -7,7 +7,6 @@ struct ClocksTests {
   private static let second = Nanoseconds.perSecond
   private static let epoch: Int64 = 1_790_000_000 * Nanoseconds.perSecond
 
-
   private func mapping(at monotonic: Int64, wall: Int64) -> WallToMonotonic {
     WallToMonotonic(monotonic: Instant(nanoseconds: monotonic), wall: WallTime(nanoseconds: wall))
   }

@@ -86,7 +86,8 @@ struct NetworkDevicesTests {
   }
 
   /// Runs a command and returns the picture after it.
-  private func after(_ commands: [[String]], eventBuffer: UInt32 = 1 << 20) throws -> (pictures: [Picture], resynchronisations: UInt64, current: Bool) {
+  private func after(_ commands: [[String]], eventBuffer: UInt32 = 1 << 20) throws -> (pictures: [Picture], resynchronisations: UInt64, current: Bool)
+  {
     var pictures: [Picture] = []
     var counts: (UInt64, Bool) = (0, false)
     try Sandbox.run {
@@ -125,7 +126,8 @@ struct NetworkDevicesTests {
   @Test func followsAddressesOnEveryDevice() throws {
     let pictures = try after([
       [
-        "link add name u0 type veth peer name u1", "link set dev u0 up", "link set dev u1 up", "addr add 10.1.2.3/32 dev u0", "addr add 10.1.2.3/32 dev u1",
+        "link add name u0 type veth peer name u1", "link set dev u0 up", "link set dev u1 up", "addr add 10.1.2.3/32 dev u0",
+        "addr add 10.1.2.3/32 dev u1",
         "addr add fd00::7/64 dev u0 nodad", "addr add fe80::77/64 dev u0 nodad", "addr add 10.9.9.1 peer 10.9.9.2 dev u1",
       ],
       ["addr del 10.1.2.3/32 dev u0"],
@@ -146,7 +148,8 @@ struct NetworkDevicesTests {
     let pictures = try after([
       [
         "link add name w0 type veth peer name w1", "link add name x0 type veth peer name x1", "link add name br type bridge", "link set dev br up",
-        "link set dev w0 up", "link set dev w1 up", "link set dev x0 up", "link set dev x1 up", "addr add 10.5.0.1/24 dev w0", "addr add 10.6.0.1/24 dev x0",
+        "link set dev w0 up", "link set dev w1 up", "link set dev x0 up", "link set dev x1 up", "addr add 10.5.0.1/24 dev w0",
+        "addr add 10.6.0.1/24 dev x0",
         "addr add 10.7.0.1/24 dev br",
       ],
       ["route add default via 10.5.0.2", "route add 192.0.2.0/24 via 10.6.0.2"],

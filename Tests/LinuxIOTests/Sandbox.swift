@@ -6,7 +6,7 @@ import Testing
 @_silgen_name("unshare") private func unshare(_ flags: Int32) -> Int32
 @_silgen_name("setns") private func setns(_ descriptor: Int32, _ kind: Int32) -> Int32
 @_silgen_name("pipe2") func pipe2(_ ends: UnsafeMutablePointer<Int32>, _ flags: Int32) -> Int32
-private let CLONE_NEWNET: Int32 = 0x4000_0000
+private let newNetwork: Int32 = 0x4000_0000  // CLONE_NEWNET
 
 /// A network namespace for the length of one synchronous test: the test's own thread moves into a new one and back. Whatever was made in it goes with
 /// its last descriptor.
@@ -20,9 +20,9 @@ enum Sandbox {
 
   static func run(_ body: () throws -> Void) throws {
     let home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC)
-    guard home >= 0, unshare(CLONE_NEWNET) == 0 else { throw Failure(description: "unshare: errno \(errno)") }
+    guard home >= 0, unshare(newNetwork) == 0 else { throw Failure(description: "unshare: errno \(errno)") }
     defer {
-      precondition(setns(home, CLONE_NEWNET) == 0, "the test's thread is lost in its namespace")
+      precondition(setns(home, newNetwork) == 0, "the test's thread is lost in its namespace")
       close(home)
     }
     try ip("link set dev lo up")
