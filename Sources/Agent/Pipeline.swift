@@ -213,16 +213,17 @@ package final class Pipeline {
 
   private func drainEvents(_ now: Instant) {
     guard events != nil else { return }
-    var tally = self.tally
-    while events!.drain(
-      now: now,
-      limit: 65_536,
-      { event in
-        tally.count(event.kind)
-        engine.observe(event)
-      })
-    {}
-    self.tally = tally
+    do throws(SetupError) {
+      var hasMore = true
+      while hasMore {
+        hasMore = try events!.drain(now: now) { event in
+          tally.count(event.kind)
+          engine.observe(event)
+        }
+      }
+    } catch {
+      fail(.conntrack, error)
+    }
   }
 
   /// - Returns: the number of frames.
@@ -233,7 +234,7 @@ package final class Pipeline {
       take(header, bytes)
     }
     tally.frames &+= UInt64(count)
-    if ring!.heldFrames > 0 { loop.requestSweep() }
+    if let held = ring?.heldFrames, held > 0 { loop.requestSweep() }
     return count
   }
 

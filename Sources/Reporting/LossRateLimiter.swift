@@ -44,7 +44,7 @@ package struct LossRateLimiter: Sendable {
 
   private static let probes = 16
 
-  private let limits: LossRateLimits
+  private var limits: LossRateLimits
   private let seed: UInt64
   private var lostBucket: Bucket
   private var closedBucket: Bucket
@@ -65,6 +65,13 @@ package struct LossRateLimiter: Sendable {
   /// - Parameters:
   ///   - seed: random, so that no client can choose whose slots it takes.
   ///   - now: the start of the first minute, on both clocks.
+  /// Takes another rate over at run time; what was counted stays.
+  package mutating func change(rate: Int64, all: Bool) {
+    limits.rate = min(max(0, rate), 1_000_000)
+    limits.burst = limits.rate == 0 ? 0 : max(1, limits.burst)
+    limits.all = all
+  }
+
   package init(limits: LossRateLimits = LossRateLimits(), seed: UInt64, now: Instant, wall: WallTime) {
     var limits = limits
     limits.rate = min(max(0, limits.rate), 1_000_000)

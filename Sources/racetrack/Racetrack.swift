@@ -4,6 +4,11 @@ import Glibc
 /// The executable: subcommands and nothing else.
 @main struct Racetrack {
   static func main() {
-    exit(Subcommand.dispatch(Array(CommandLine.arguments.dropFirst()), among: [CheckConfigCommand.subcommand]))
+    let subcommands = [
+      Subcommand.agent(run: AgentCommand.run),
+      Subcommand(name: "selftest", summary: "make races in private namespaces and show that every loss is named", run: SelfTestCommand.run),
+      CheckConfigCommand.subcommand,
+    ]
+    exit(Subcommand.dispatch(Array(CommandLine.arguments.dropFirst()), among: subcommands))
   }
 }

@@ -1,0 +1,225 @@
+import Correlation
+import Flows
+import Glibc
+import LinuxIO
+import Reporting
+
+/// `racetrack agent`.
+package enum AgentCommand {
+  /// Runs until SIGTERM or SIGINT.
+  ///
+  /// - Returns: the exit status: 0 after a signal, 3 where the agent cannot run.
+  package static func run(_ configuration: Configuration) -> Int32 {
+    let log = Log(level: configuration.logLevel, format: configuration.logFormat)
+    do {
+      let agent = try RunningAgent(configuration, log)
+      return agent.run()
+    } catch let error as SetupError {
+      return refuse(error.description)
+    } catch let error as ConfigurationError {
+      return Subcommand.usageError("agent", error.description)
+    } catch let error as OutputError {
+      return refuse(error.problem)
+    } catch {
+      return refuse("\(error)")
+    }
+  }
+
+  private static func refuse(_ line: String) -> Int32 {
+    _ = writeText("racetrack agent: \(line)\n", to: STDERR_FILENO)
+    return ExitCode.cannotRun.rawValue
+  }
+}
+
+/// The agent's parts and its loop.
+private final class RunningAgent {
+  private var configuration: Configuration
+  private let log: Log
+  private let seed: UInt64
+  private let signals: Signals
+  private let server: HTTPServer
+  private let pipeline: Pipeline
+  private let incidents: Incidents
+  private let start: Instant
+  private let startWall: WallTime
+  private var page: [UInt8] = []
+  private var nextTick: Instant
+
+  init(_ configuration: Configuration, _ log: Log) throws {
+    self.configuration = configuration
+    self.log = log
+    seed = SystemFacts.randomSeed()
+    start = Clocks.monotonic()
+    startWall = Clocks.wall()
+    nextTick = start
+    if configuration.kernelProbe == .require {
+      throw SetupError("kernel probe", cause: "this build has none", remedy: "start with --kernel-probe=auto")
+    }
+    // Signals are blocked before the server's thread starts, so that it blocks them too.
+    signals = try Signals()
+    incidents = try Incidents(configuration, seed: seed, now: start, wall: startWall)
+    let security = try HTTPSecurity(reading: configuration.webConfigFile)
+    let addresses =
+      configuration.webListenAddresses.map { HTTPListener(HTTPListenAddress(address: $0.address, port: $0.port), scope: .metrics) }
+      + [HTTPListener(HTTPListenAddress(address: configuration.webAPIAddress.address, port: configuration.webAPIAddress.port), scope: .all)]
+    server = try HTTPServer(configuration: HTTPServerConfiguration(listeners: addresses, security: security))
+    for note in server.notes { log.warn("web server", ["note": .text(note)]) }
+    var options = PipelineOptions()
+    options.engine.seed = seed
+    options.engine.ports = configuration.dnsPorts
+    options.engine.timeout = configuration.dnsTimeout
+    options.engine.capturesOutgoing = configuration.captureOutgoing
+    if configuration.captureInterfaces != nil || configuration.captureExclude != nil {
+      options.interfaces = try InterfaceSelection(configuration)
+    }
+    pipeline = try Pipeline(options, seed: seed, log: log)
+    try pipeline.watch(signals.descriptor, as: Pipeline.signalsToken)
+    pipeline.open()
+    if let conntrack = pipeline.failures[Pipeline.Source.conntrack.rawValue], pipeline.failures[Pipeline.Source.packets.rawValue] != nil {
+      // Neither what the kernel tracked nor what was asked can be seen: there is nothing to watch.
+      throw conntrack
+    }
+    dropCapabilities()
+    if configuration.kernelProbe == .auto { log.info("no kernel probe in this build: clash verdicts are at most observed") }
+  }
+
+  /// Keeps what requests and reopening need; everything else goes.
+  private func dropCapabilities() {
+    do throws(SetupError) {
+      try Capabilities.keepOnly([.netAdmin, .netRaw])
+    } catch {
+      log.warn("cannot drop capabilities", ["reason": .text(error.description)])
+    }
+  }
+
+  func run() -> Int32 {
+    incidents.started(
+      AgentStarted(time: Clocks.wall(), version: Version.text, kernelRelease: SystemFacts.kernelRelease(), sources: sourceStates()))
+    log.info(
+      "started",
+      [
+        "version": .text(Version.text), "kernel": .text(SystemFacts.kernelRelease()),
+        "listening": .text(server.addresses.map(\.description).joined(separator: " ")),
+      ])
+    var isStopping = false
+    tick()
+    while !isStopping {
+      let ready = pipeline.turn(until: nextTick)
+      takeRecords()
+      if ready.contains(Pipeline.signalsToken) {
+        while let request = signals.next() {
+          switch request {
+          case .stop: isStopping = true
+          case .reload: reload()
+          }
+        }
+      }
+      if pipeline.now >= nextTick { tick() }
+    }
+    pipeline.close()
+    takeRecords()
+    let wall = Clocks.wall()
+    incidents.writeSummary(pipeline.now, wall, isLast: true)
+    incidents.stopped(AgentStopped(time: wall, version: Version.text, cause: "signal", uptime: Clocks.monotonic() - start))
+    incidents.finish()
+    log.info("stopped")
+    log.flushSuppressed()
+    return ExitCode.ok.rawValue
+  }
+
+  private func takeRecords() {
+    guard !pipeline.engine.records.isEmpty else { return }
+    incidents.take(pipeline.engine.records, now: pipeline.now)
+    pipeline.engine.records.removeAll(keepingCapacity: true)
+  }
+
+  /// Once a second: pages, heartbeat, summaries.
+  private func tick() {
+    nextTick = pipeline.now + Nanoseconds.perSecond
+    publish()
+    server.heartbeat()
+    // Every source that can run here is open, and the first dump is done, once the loop turns.
+    server.setReady(true)
+    incidents.writeSummary(pipeline.now, Clocks.wall())
+    log.flushSuppressed()
+  }
+
+  private func publish() {
+    let snapshot = MetricsSnapshot(pipeline, incidents, start: startWall)
+    MetricsPage.render(snapshot, as: .text, into: &page)
+    server.publish(path: "/metrics", contentType: HTTPServer.textFormat, body: page.span)
+    MetricsPage.render(snapshot, as: .openMetrics, into: &page)
+    server.publish(path: "/metrics", variant: .openMetrics, contentType: HTTPServer.openMetricsFormat, body: page.span)
+  }
+
+  private func sourceStates() -> [SourceState] {
+    Pipeline.Source.allCases.map { source in
+      if let failure = pipeline.failures[source.rawValue] {
+        return SourceState(source: "\(source.name)", state: .down, reason: failure.description)
+      }
+      return SourceState(source: "\(source.name)", state: .up)
+    } + [SourceState(source: "kernel_probe", state: .off)]
+  }
+
+  private func reload() {
+    switch Configuration.reload(configuration) {
+    case .failure(let error):
+      log.error("configuration not changed", ["reason": .text(error.description)])
+    case .success(let reload):
+      apply(reload)
+    }
+  }
+
+  private func apply(_ reload: ConfigurationReload) {
+    do {
+      // Certificates and users are read again whether or not the file's name changed.
+      let security = try HTTPSecurity(reading: reload.configuration.webConfigFile)
+      try incidents.reconfigure(reload.configuration, now: pipeline.now, wall: Clocks.wall())
+      try server.reload(security)
+    } catch {
+      log.error("configuration not changed", ["reason": .text("\(error)")])
+      return
+    }
+    configuration = reload.configuration
+    log.level = configuration.logLevel
+    log.format = configuration.logFormat
+    if !reload.needRestart.isEmpty {
+      log.warn("options wait for a restart", ["options": .text(reload.needRestart.joined(separator: " "))])
+    }
+    log.info("configuration read again", ["changed": .text(reload.changed.joined(separator: " "))])
+  }
+}
+
+extension HTTPSecurity {
+  /// The web configuration file's certificates and users; open where there is no file.
+  fileprivate init(reading path: String?) throws {
+    guard let path else {
+      self = .open
+      return
+    }
+    let web = try WebConfiguration.read(path: path)
+    let users = web.users.map { User(name: $0.name, hash: $0.passwordHash) }
+    guard let tls = web.tls else {
+      self.init(users: users)
+      return
+    }
+    guard let authentication = TLS.ClientAuthentication(rawValue: tls.clientAuthType), let minimum = TLS.Version(rawValue: tls.minimumVersion) else {
+      throw SetupError(
+        "web.config.file", cause: "client_auth_type \(tls.clientAuthType) is not supported",
+        remedy: "use NoClientCert or RequireAndVerifyClientCert")
+    }
+    self.init(
+      tls: TLS(
+        certificate: try Self.pem(tls.certificateFile), key: try Self.pem(tls.keyFile), clientCA: try tls.clientCAFile.map(Self.pem),
+        clientAuthentication: authentication, minimum: minimum),
+      users: users)
+  }
+
+  private static func pem(_ path: String) throws -> String {
+    do throws(FileError) {
+      return String(decoding: try BoundedFile.read(path, limit: 1 << 20), as: UTF8.self)
+    } catch {
+      throw SetupError("web.config.file", cause: error.problem, remedy: "")
+    }
+  }
+}
