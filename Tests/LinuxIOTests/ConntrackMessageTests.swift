@@ -179,7 +179,8 @@ let goldenMessage: [UInt8] = [
   @Test func noAllocationPerMessage() {
     let tuple = FiveTuple(udp: endpoint("10.0.0.1", 1), endpoint("10.0.0.2", 53))
     let bytes = Netlink.message(
-      Netlink.tuple(1, tuple), Netlink.tuple(2, tuple.inverse), Netlink.nest(5, Netlink.attribute(1, [0x66, 0]), Netlink.attribute(2, [1, 2, 3, 4])),
+      Netlink.tuple(1, tuple), Netlink.tuple(2, tuple.inverse),
+      Netlink.nest(5, Netlink.attribute(1, [0x66, 0]), Netlink.attribute(2, [1, 2, 3, 4])),
       Netlink.nest(19, Netlink.attribute(1, [0x73, 0])), Netlink.attribute(22, Array(repeating: 1, count: 16)))
     page.lend(bytes) { buffer in
       var ports = 0
