@@ -42,6 +42,7 @@ static int set_up(struct conntrack_requests *requests, const char **operation) {
   if (bind(requests->descriptor, (struct sockaddr *)&address, length) < 0) return -errno;
   if (getsockname(requests->descriptor, (struct sockaddr *)&address, &length) < 0) return -errno;
   requests->port_id = address.nl_pid;
+  requests->done = true;
   // Binding succeeds without ctnetlink and without CAP_NET_ADMIN; a question does not.
   *operation = "ask for the conntrack table size";
   uint32_t entries, limit;
@@ -71,7 +72,13 @@ void conntrack_requests_close(struct conntrack_requests *requests) {
 int conntrack_requests_descriptor(const struct conntrack_requests *requests) { return requests->descriptor; }
 const struct conntrack_answer *conntrack_requests_answer(const struct conntrack_requests *requests) { return &requests->answer; }
 
+static int next_message(struct conntrack_requests *requests, const struct nlmsghdr **next);
+
 static int ask(struct conntrack_requests *requests, uint16_t type, uint16_t flags) {
+  // An answer that broke off is read to its end: while the kernel is in a dump, it answers EBUSY to the next.
+  const struct nlmsghdr *leftover;
+  while (!requests->done && next_message(requests, &leftover) > 0) {}
+
   _Alignas(8) char buffer[MNL_NLMSG_HDRLEN + sizeof(struct nfgenmsg)];
   struct nlmsghdr *message = mnl_nlmsg_put_header(buffer);
   message->nlmsg_type = (uint16_t)(NFNL_SUBSYS_CTNETLINK << 8 | type);
@@ -82,14 +89,16 @@ static int ask(struct conntrack_requests *requests, uint16_t type, uint16_t flag
   header->nfgen_family = AF_UNSPEC;
   header->version = NFNETLINK_V0;
 
-  requests->done = false;
+  requests->done = true;
   requests->length = requests->offset = 0;
   requests->answer = (struct conntrack_answer){0};
   struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
   ssize_t sent;
   do sent = sendto(requests->descriptor, message, message->nlmsg_len, 0, (struct sockaddr *)&kernel, sizeof kernel);
   while (sent < 0 && errno == EINTR);
-  return sent < 0 ? -errno : 0;
+  if (sent < 0) return -errno;
+  requests->done = false;
+  return 0;
 }
 
 static int receive(struct conntrack_requests *requests) {
@@ -148,8 +157,6 @@ static int next_message(struct conntrack_requests *requests, const struct nlmsgh
         return carried_error(message);
     }
     requests->answer.messages++;
-    // Without NLM_F_MULTI the one message is the whole answer.
-    if (!(message->nlmsg_flags & NLM_F_MULTI)) requests->done = true;
     *next = message;
     return 1;
   }
@@ -243,6 +250,8 @@ int conntrack_requests_table_size(struct conntrack_requests *requests, uint32_t 
   if (result < 0) return result;
   const struct nlmsghdr *message;
   result = next_message(requests, &message);
+  // One message is the whole answer: it says NLM_F_MULTI, and no NLMSG_DONE follows (ctnetlink_stat_ct_fill_info).
+  requests->done = true;
   if (result < 0) return result;
   struct conntrack_attributes cursor;
   if (result == 0 || payload(message, IPCTNL_MSG_CT_GET_STATS, &cursor) != CONNTRACK_PARSED) return -EBADMSG;

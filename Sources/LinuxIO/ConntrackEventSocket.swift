@@ -1,5 +1,6 @@
 import CConntrack
 package import Flows
+import Glibc
 
 /// The event half of ctnetlink: what happens to the entries of DNS flows, and exactly how much of it was lost.
 ///
@@ -12,6 +13,8 @@ package struct ConntrackEventSocket: ~Copyable {
   private let records: UnsafeMutablePointer<conntrack_record>
   private var lastDrops: UInt32
   private var totalLost: UInt64 = 0
+  /// Reads that failed for another reason than an empty queue. What was queued stays queued.
+  package private(set) var receiveErrors: UInt64 = 0
 
   /// The kernel grants twice what is asked for: the doubled half is for its own bookkeeping.
   package static let defaultReceiveBuffer = 8 << 20
@@ -68,15 +71,16 @@ package struct ConntrackEventSocket: ~Copyable {
   ///
   /// - Parameter now: becomes every event's `readAt`.
   /// - Returns: true if `limit` was reached and more may be queued.
-  /// - Throws: only for errors that are none of the queue's, such as a closed descriptor.
-  package mutating func drain(
-    now: Instant, limit: Int = Self.messagesPerDrain, _ body: (ConntrackEvent) -> Void
-  ) throws(SetupError) -> Bool {
+  package mutating func drain(now: Instant, limit: Int = Self.messagesPerDrain, _ body: (ConntrackEvent) -> Void) -> Bool {
     var budget = max(0, limit)
     var drained = false
     while !drained && budget > 0 {
       let count = unsafe conntrack_events_next(events, records, Int(CONNTRACK_BATCH), &budget, &drained)
-      if count < 0 { throw SetupError(conntrack: "recvmmsg of conntrack events", code: 0 &- count) }
+      if count < 0 {
+        precondition(count != -EBADF && count != -ENOTSOCK, "the descriptor of the conntrack socket is not ours any more")
+        receiveErrors &+= 1
+        return false
+      }
       for index in 0..<Int(count) { body(unsafe ConntrackEvent(records[index], readAt: now)) }
     }
     return !drained

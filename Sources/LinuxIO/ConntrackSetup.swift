@@ -3,7 +3,7 @@ import Glibc
 
 extension SetupError {
   /// - Parameter code: a positive errno that a ctnetlink socket or request answered.
-  init(conntrack operation: String, code: Int32) {
+  package init(conntrack operation: String, code: Int32) {
     let remedy =
       switch code {
       case EPERM, EACCES: "needs CAP_NET_ADMIN"
