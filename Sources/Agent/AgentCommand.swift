@@ -146,10 +146,18 @@ private final class RunningAgent {
 
   private func publish() {
     let snapshot = MetricsSnapshot(pipeline, incidents, start: startWall)
-    MetricsPage.render(snapshot, as: .text, into: &page)
-    server.publish(path: "/metrics", contentType: HTTPServer.textFormat, body: page.span)
-    MetricsPage.render(snapshot, as: .openMetrics, into: &page)
-    server.publish(path: "/metrics", variant: .openMetrics, contentType: HTTPServer.openMetricsFormat, body: page.span)
+    publish(snapshot, .text, .standard, HTTPServer.textFormat)
+    publish(snapshot, .openMetrics, .openMetrics, HTTPServer.openMetricsFormat)
+  }
+
+  private func publish(
+    _ snapshot: MetricsSnapshot, _ format: ExpositionFormat, _ variant: HTTPServer.Variant, _ contentType: StaticString
+  ) {
+    var page: [UInt8] = []
+    swap(&page, &self.page)
+    MetricsPage.render(snapshot, as: format, into: &page)
+    server.publish(path: "/metrics", variant: variant, contentType: contentType, body: page.span)
+    swap(&page, &self.page)
   }
 
   private func sourceStates() -> [SourceState] {

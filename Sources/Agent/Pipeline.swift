@@ -213,16 +213,12 @@ package final class Pipeline {
 
   private func drainEvents(_ now: Instant) {
     guard events != nil else { return }
-    do throws(SetupError) {
-      var hasMore = true
-      while hasMore {
-        hasMore = try events!.drain(now: now) { event in
-          tally.count(event.kind)
-          engine.observe(event)
-        }
+    var hasMore = true
+    while hasMore {
+      hasMore = events!.drain(now: now) { event in
+        tally.count(event.kind)
+        engine.observe(event)
       }
-    } catch {
-      fail(.conntrack, error)
     }
   }
 

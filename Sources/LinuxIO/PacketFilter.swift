@@ -1,3 +1,4 @@
+import CConntrack
 import CLinux
 import Flows
 
