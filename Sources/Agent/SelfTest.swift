@@ -33,10 +33,10 @@ package struct SelfTest {
   package func run(makePipeline: () throws -> any SelfTestPipeline, renderRecord: (Record) -> String) throws -> Int32 {
     let programs = try SelfTestPrograms()
     let generator = try SelfTestGenerator(options: options)
-    try generator.build(programs)
+    let rules = try generator.build(programs)
     write(
       "\(options.ordinaryLookups) ordinary lookups, then races until \(options.losses) queries of each cause are lost, all in private namespaces;"
-        + " verdicts take 10 s more\n")
+        + " verdicts take 10 s more (\(rules))\n")
     let pipeline = try makePipeline()
     try pipeline.start()
     defer { pipeline.finish() }
