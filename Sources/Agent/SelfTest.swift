@@ -42,6 +42,8 @@ package struct SelfTest {
     defer { pipeline.finish() }
     let truths = try race(generator, programs, pipeline)
     pipeline.run(milliseconds: Self.judgement)
+    // Also keeps the pods until here: a link that vanishes earlier would be seen.
+    try generator.checkChildren()
     let score = SelfTestScore(truths: truths, records: pipeline.records, totals: pipeline.totals)
     if let example = Self.example(pipeline.records) { write("\nfor example:\n\(renderRecord(example))\n") }
     let outcome = score.outcome(lossesWanted: options.losses)

@@ -12,7 +12,7 @@ package struct SelfTestTopology: Sendable {
   package static let dnsPort: UInt16 = 53
 
   /// Rules between source NAT and confirmation that match nothing. Two queries clash when both are in there at once, so they widen the window.
-  static let idleRules = 600
+  static let idleRules = 2000
 
   package init() {}
 
