@@ -33,15 +33,17 @@ package struct SelfTest {
   package func run(makePipeline: () throws -> any SelfTestPipeline, renderRecord: (Record) -> String) throws -> Int32 {
     let programs = try SelfTestPrograms()
     let generator = try SelfTestGenerator(options: options)
-    try generator.build(programs)
+    let rules = try generator.build(programs)
     write(
       "\(options.ordinaryLookups) ordinary lookups, then races until \(options.losses) queries of each cause are lost, all in private namespaces;"
-        + " verdicts take 10 s more\n")
+        + " verdicts take 10 s more (\(rules))\n")
     let pipeline = try makePipeline()
     try pipeline.start()
     defer { pipeline.finish() }
     let truths = try race(generator, programs, pipeline)
     pipeline.run(milliseconds: Self.judgement)
+    // Also keeps the pods until here: a link that vanishes earlier would be seen.
+    try generator.checkChildren()
     let score = SelfTestScore(truths: truths, records: pipeline.records, totals: pipeline.totals)
     if let example = Self.example(pipeline.records) { write("\nfor example:\n\(renderRecord(example))\n") }
     let outcome = score.outcome(lossesWanted: options.losses)

@@ -38,7 +38,8 @@ package struct SelfTestObstacle: Error, Sendable {
   }
 
   /// Enters the node's namespace and builds the topology. The process must have one thread: this forks.
-  func build(_ programs: SelfTestPrograms) throws(SelfTestObstacle) {
+  /// - Returns: which program made the rules.
+  func build(_ programs: SelfTestPrograms) throws(SelfTestObstacle) -> String {
     let topology = SelfTestTopology()
     let entered = racegen_enter_namespace()
     guard entered == 0 else {
@@ -51,8 +52,9 @@ package struct SelfTestObstacle: Error, Sendable {
     try fork(topology, ip: programs.ip)
     let pods = (0..<SelfTestTopology.podCount).map { unsafe racegen_pid(handle, racegen_role(rawValue: UInt32($0))) }
     try programs.require(programs.ip, ["-batch", "-"], input: topology.nodeLinks(pods: pods), doing: "cannot make the links")
-    try programs.addRules(topology)
+    let used = try programs.addRules(topology)
     try check(unsafe racegen_configure(handle), "cannot configure the pods")
+    return used
   }
 
   deinit { unsafe racegen_close(handle) }

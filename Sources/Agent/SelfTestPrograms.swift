@@ -62,17 +62,21 @@ package struct SelfTestPrograms: Sendable {
   }
 
   /// Loads the rules with nft, or with iptables where nft is missing or its kernel part is.
-  func addRules(_ topology: SelfTestTopology) throws(SelfTestObstacle) {
+  /// - Returns: what was used, and why not nft, in a few words.
+  func addRules(_ topology: SelfTestTopology) throws(SelfTestObstacle) -> String {
     let what = "cannot add the rules"
+    var reason = "nft is missing"
     if let nft {
       do {
         try require(nft, ["-f", "-"], input: topology.rules(.nft), doing: what)
-        return
+        return "rules by nft"
       } catch {
         if iptablesRestore == nil { throw error }
+        reason = error.message
       }
     }
     if let iptablesRestore { try require(iptablesRestore, [], input: topology.rules(.iptables), doing: what) }
+    return "rules by iptables: \(reason)"
   }
 
   /// The counters of the namespace of the calling thread.

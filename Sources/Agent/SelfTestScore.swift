@@ -8,7 +8,7 @@ package struct SelfTestRow: Sendable {
   /// Lost queries without one.
   package var missed = 0
   /// Records that are wrong: of an answered query, of a wrong verdict, or a second one.
-  package var false_ = 0
+  package var wrong = 0
   /// Grades of the named (index: `Grade.rawValue`).
   package var grades = [0, 0, 0]
 }
@@ -63,7 +63,7 @@ package struct SelfTestScore: Sendable {
         rows[place.row].named += 1
         rows[place.row].grades[Int(record.grade.rawValue)] += 1
       } else {
-        rows[place.row].false_ += 1
+        rows[place.row].wrong += 1
         if firstFalse == nil { firstFalse = record }
       }
       places[key] = place
@@ -80,7 +80,7 @@ package struct SelfTestScore: Sendable {
     }
   }
 
-  /// The name of a pair's queries in wire form, without the root label's length where records leave it in: `wireName` ends in the root label (RFC 1035 3.1).
+  /// The name of a pair's queries in wire form with its root label (RFC 1035 3.1), as records hold it.
   package static func wireName(_ scenario: SelfTestScenario, pair: Int) -> [UInt8] {
     var wire: [UInt8] = []
     for label in ["\(scenario.label)-\(pair)", "racetrack", "test"] {
@@ -118,7 +118,7 @@ package struct SelfTestScore: Sendable {
         return .void("\(row.truth.scenario.title): only \(row.truth.lost) of \(lossesWanted) queries were lost in \(row.truth.pairs) pairs")
       }
     }
-    let isClean = strangers == 0 && rows.allSatisfy { $0.missed == 0 && $0.false_ == 0 }
+    let isClean = strangers == 0 && rows.allSatisfy { $0.missed == 0 && $0.wrong == 0 }
     return isClean && isConserved ? .proved : .failed
   }
 }

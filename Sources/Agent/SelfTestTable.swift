@@ -29,7 +29,7 @@ package enum SelfTestTable {
     let isRaced = row.truth.scenario != .ordinary
     func grade(_ grade: Grade) -> String { isRaced ? "\(row.grades[Int(grade.rawValue)])" : "-" }
     return [
-      row.truth.scenario.title, "\(row.truth.pairs)", "\(row.truth.lost)", "\(row.named)", "\(row.missed)", "\(row.false_)",
+      row.truth.scenario.title, "\(row.truth.pairs)", "\(row.truth.lost)", "\(row.named)", "\(row.missed)", "\(row.wrong)",
       grade(.proven), grade(.observed), grade(.inferred),
       "\(counters.insertFailed)", "\(counters.drop)", counters.clashResolve.map { "\($0)" } ?? "-", tenths(row.truth.seconds),
     ]

@@ -12,7 +12,7 @@ package struct SelfTestTopology: Sendable {
   package static let dnsPort: UInt16 = 53
 
   /// Rules between source NAT and confirmation that match nothing. Two queries clash when both are in there at once, so they widen the window.
-  static let idleRules = 600
+  static let idleRules = 2000
 
   package init() {}
 
@@ -76,7 +76,7 @@ package struct SelfTestTopology: Sendable {
     var text = "table ip racetrack_selftest {\n chain services {\n  type nat hook prerouting priority -100;\n"
     for service in [1, 2, 4, 5] { text += "  ip daddr \(Self.dotted(serviceAddress(service))) udp dport 53 dnat to \(first):53\n" }
     text += "  ip daddr \(Self.dotted(serviceAddress(3))) udp dport 53 dnat to numgen random mod 2 map { 0 : \(first), 1 : \(second) }\n }\n"
-    text += " chain masquerade {\n  type nat hook postrouting priority 100;\n"
+    text += " chain sources {\n  type nat hook postrouting priority 100;\n"
     text += "  ct original ip daddr \(Self.dotted(serviceAddress(4))) masquerade\n }\n"
     text += " chain idle {\n  type filter hook postrouting priority 200;\n"
     for _ in 0..<Self.idleRules { text += "  ip daddr 192.0.2.1 counter\n" }

@@ -59,7 +59,7 @@ private func totals(sent: Int, lost: Int) -> EngineTotals {
   }
 
   @Test func everyLossNamedIsProved() {
-    let score = SelfTestScore(truths: truths, records: right, totals: totals(sent: 34 + 0 + 0, lost: 10))
+    let score = SelfTestScore(truths: truths, records: right, totals: totals(sent: 34, lost: 10))
     #expect(score.sent == 34)
     #expect(score.rows.map(\.named) == [0, 3, 4, 3])
     #expect(score.rows.map(\.missed) == [0, 0, 0, 0])
@@ -81,7 +81,7 @@ private func totals(sent: Int, lost: Int) -> EngineTotals {
     let score = SelfTestScore(truths: truths, records: rest + wrong, totals: totals(sent: 34, lost: 10))
     #expect(score.rows[2].named == 3)
     #expect(score.rows[2].missed == 1)
-    #expect(score.rows[2].false_ == 1)
+    #expect(score.rows[2].wrong == 1)
     #expect(score.firstFalse?.verdict == .noAnswer)
     #expect(score.outcome(lossesWanted: 3) == .failed)
   }
@@ -89,14 +89,14 @@ private func totals(sent: Int, lost: Int) -> EngineTotals {
   @Test func aRecordOfAnAnsweredQueryIsFalse() {
     let score = SelfTestScore(
       truths: truths, records: right + [lost(.ordinary, truths[0].queries[0], .replyClashDropped)], totals: totals(sent: 34, lost: 10))
-    #expect(score.rows[0].false_ == 1)
+    #expect(score.rows[0].wrong == 1)
     #expect(score.outcome(lossesWanted: 3) == .failed)
   }
 
   @Test func aSecondRecordOfOneLossIsFalse() {
     let score = SelfTestScore(truths: truths, records: right + [right[0]], totals: totals(sent: 34, lost: 10))
     #expect(score.rows[1].named == 3)
-    #expect(score.rows[1].false_ == 1)
+    #expect(score.rows[1].wrong == 1)
     #expect(score.outcome(lossesWanted: 3) == .failed)
   }
 
