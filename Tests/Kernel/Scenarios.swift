@@ -69,7 +69,9 @@ enum Scenario: String, Sendable, CaseIterable {
   private func launchRace(_ stage: Stage, batch: Int) throws {
     let lab = stage.lab
     let (pod, other) = (lab.clients[0], lab.clients[1])
-    let common = "race --label batch\(batch)"
+    // Below the ephemeral ports: a race on a port of the lookups before it would be remapped, and its late answer would go to a port
+    // where nobody listens.
+    let common = "race --label batch\(batch) --port-base \(20000 + batch * 1000)"
     switch self {
     case .replyClashV4:
       try stage.launch(in: pod, treatment, common, "--pairs 400 --wait-ms 1500 --from \(pod.v4) --servers 10.96.0.10,10.96.0.11")
@@ -79,7 +81,7 @@ enum Scenario: String, Sendable, CaseIterable {
       try stage.launch(in: pod, treatment, common, "--pairs 400 --wait-ms 1500 --same-question --from \(pod.v4) --servers 10.96.0.10,10.96.0.11")
     case .sourceClash:
       try stage.launch(
-        in: nil, treatment, common, "--pairs 500 --wait-ms 1500 --port-base \(20000 + batch * 1000) --from \(pod.v4),\(other.v4)",
+        in: nil, treatment, common, "--pairs 500 --wait-ms 1500 --from \(pod.v4),\(other.v4)",
         "--netns \(pod.namespace),\(other.namespace) --servers \(lab.backends[0].v4)")
     case .lateReply, .muteAfterClash:
       try stage.launch(in: pod, treatment, common, "--pairs 500 --wait-ms 2500 --from \(pod.v4) --servers 10.96.0.20")
