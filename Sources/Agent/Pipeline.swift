@@ -200,7 +200,7 @@ package final class Pipeline {
     if nextReopen <= now { reopen() }
     drainDevices()
     if ring != nil { ring!.collect() }
-    drainEvents(now)
+    drainEvents()
     let packets = drainPackets(now)
     noteLosses(now)
     if engine.hasNewPorts { capturePorts() }
@@ -211,11 +211,11 @@ package final class Pipeline {
   }
   private var lastTableSize = Instant.zero
 
-  private func drainEvents(_ now: Instant) {
+  private func drainEvents() {
     guard events != nil else { return }
     var hasMore = true
     while hasMore {
-      hasMore = events!.drain(now: now) { event in
+      hasMore = events!.drain { event in
         tally.count(event.kind)
         engine.observe(event)
       }

@@ -166,6 +166,7 @@ package struct Engine: ~Copyable {
       loss.blindSource = .shutdown
       close(slot, lost: loss)
     }
+    for index in 0..<configuration.transmissions where transmissions.slots[Int32(index)].state != .free { closeQuery(Int32(index)) }
   }
 
   // MARK: What is known

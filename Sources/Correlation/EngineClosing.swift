@@ -112,9 +112,10 @@ extension Engine {
     }
   }
 
-  private mutating func closeQuery(_ head: Int32) {
+  /// Tells how a query that lost a transmission ended. Attempts beside the first hold no losses of their own to tell.
+  mutating func closeQuery(_ head: Int32) {
     let query = transmissions.slots[head]
-    guard query.lostAttempts > 0, query.vantage == .client else { return }
+    guard query.lostAttempts > 0, query.head == head, query.vantage == .client else { return }
     var closed = ClosedQuery()
     closed.incidentID = query.incidentID
     closed.time = query.askedWall

@@ -69,9 +69,10 @@ package struct ConntrackEventSocket: ~Copyable {
 
   /// Gives every queued event to `body`, in the kernel's order. Allocates nothing.
   ///
-  /// - Parameter now: becomes every event's `readAt`.
+  /// `readAt` of an event is taken after it was received, so the event is never younger.
+  ///
   /// - Returns: true if `limit` was reached and more may be queued.
-  package mutating func drain(now: Instant, limit: Int = Self.messagesPerDrain, _ body: (ConntrackEvent) -> Void) -> Bool {
+  package mutating func drain(limit: Int = Self.messagesPerDrain, _ body: (ConntrackEvent) -> Void) -> Bool {
     var budget = max(0, limit)
     var drained = false
     while !drained && budget > 0 {
@@ -81,7 +82,8 @@ package struct ConntrackEventSocket: ~Copyable {
         receiveErrors &+= 1
         return false
       }
-      for index in 0..<Int(count) { body(unsafe ConntrackEvent(records[index], readAt: now)) }
+      let readAt = Instant(nanoseconds: conntrack_now())
+      for index in 0..<Int(count) { body(unsafe ConntrackEvent(records[index], readAt: readAt)) }
     }
     return !drained
   }

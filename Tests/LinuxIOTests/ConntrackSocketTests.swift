@@ -13,7 +13,7 @@ private func isReadable(_ descriptor: Int32, waiting milliseconds: Int32 = 0) ->
 private func events(of socket: inout ConntrackEventSocket) throws -> [ConntrackEvent] {
   var events: [ConntrackEvent] = []
   _ = isReadable(socket.descriptor, waiting: 1000)
-  #expect(!socket.drain(now: Instant(nanoseconds: 1)) { events.append($0) })
+  #expect(!socket.drain { events.append($0) })
   return events
 }
 
@@ -147,9 +147,9 @@ struct ConntrackSocketTests {
       try query(53, from: 10_000..<13_000)
       var ports = 0
       let before = allocation_count()
-      let more = socket.drain(now: .zero, limit: 1_000) { ports += Int($0.original.destination.port) }
+      let more = socket.drain(limit: 1_000) { ports += Int($0.original.destination.port) }
       let start = conntrack_now()
-      let still = socket.drain(now: .zero) { ports += Int($0.original.destination.port) }
+      let still = socket.drain { ports += Int($0.original.destination.port) }
       let elapsed = conntrack_now() - start
       let allocations = allocation_count() - before
       #expect(more && !still)
