@@ -38,7 +38,7 @@ package struct SelfTestPrograms: Sendable {
   /// Lends an array of C strings, ended by a null pointer.
   static func withCStrings<Result>(_ strings: [String], _ body: (UnsafePointer<UnsafePointer<CChar>?>?) -> Result) -> Result {
     let copies = unsafe strings.map { unsafe strdup($0) }
-    defer { for unsafe copy in unsafe copies { unsafe free(copy) } }
+    defer { for unsafecopy in unsafe copies { unsafe free(copy) } }
     let pointers = unsafe copies.map { unsafe UnsafePointer($0) } + [nil]
     return unsafe pointers.withUnsafeBufferPointer { unsafe body($0.baseAddress) }
   }
@@ -86,7 +86,9 @@ package struct SelfTestPrograms: Sendable {
       throw SelfTestObstacle("this kernel has no /proc/net/stat/nf_conntrack: install the package conntrack, which reads the counters in another way")
     }
     let (status, output) = Self.run(conntrack, ["-S"])
-    guard status == 0, let counters = SelfTestCounters(conntrackText: output) else { throw SelfTestObstacle("cannot read the counters with `conntrack -S`") }
+    guard status == 0, let counters = SelfTestCounters(conntrackText: output) else {
+      throw SelfTestObstacle("cannot read the counters with `conntrack -S`")
+    }
     return counters
   }
 

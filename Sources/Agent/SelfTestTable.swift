@@ -19,7 +19,8 @@ package enum SelfTestTable {
       text += "\n"
     }
     let totals = score.totals
-    text += "\nqueries sent \(score.sent), seen \(totals.transmissions[Int(Vantage.client.rawValue)]) = answered \(totals.answered) + lost \(totals.lost)"
+    text +=
+      "\nqueries sent \(score.sent), seen \(totals.transmissions[Int(Vantage.client.rawValue)]) = answered \(totals.answered) + lost \(totals.lost)"
     text += " + unknown \(totals.unknown) + evicted \(totals.evicted) + open \(totals.open)\n"
     return text
   }
@@ -55,7 +56,8 @@ package enum SelfTestTable {
         text += "not named: ID \(query.dnsID), \(QueryType.name(query.type)), \(query.client) to \(query.server). "
       }
       if let record = score.firstFalse {
-        text += "wrongly named \(record.verdict.name): ID \(record.dnsID), \(QueryType.name(record.queryType)), \(record.client) to \(record.server). "
+        text +=
+          "wrongly named \(record.verdict.name): ID \(record.dnsID), \(QueryType.name(record.queryType)), \(record.client) to \(record.server). "
       }
       if !score.isConserved { text += "The fates do not add up to the transmissions." }
       return text

@@ -158,7 +158,8 @@ package struct SelfTestTruth: Sendable {
       if counters.clashResolve != nil {
         counters.insertFailed == UInt64(dropped) && counters.drop == UInt64(dropped)
       } else {
-        counters.insertFailed >= UInt64(dropped) && (counters.drop == UInt64(dropped) || (counters.drop == 0 && counters.insertFailed == UInt64(dropped)))
+        counters.insertFailed >= UInt64(dropped)
+          && (counters.drop == UInt64(dropped) || (counters.drop == 0 && counters.insertFailed == UInt64(dropped)))
       }
     return agrees ? nil : "\(dropped) queries vanished, but insert_failed moved by \(counters.insertFailed) and drop by \(counters.drop)"
   }

@@ -147,11 +147,12 @@ private func totals(sent: Int, lost: Int) -> EngineTotals {
 }
 
 @Suite struct SelfTestTruthTests {
-  @Test(arguments: [
-    // insert_failed, drop, clash_resolve, agrees with three dropped queries
-    (3, 3, 0, true), (3, 3, 99, true), (4, 4, 0, false), (3, 2, 0, false), (2, 2, 0, false), (0, 0, 0, false),
-    (3, 3, nil, true), (9, 3, nil, true), (3, 0, nil, true), (9, 0, nil, false), (2, 3, nil, false),
-  ] as [(UInt64, UInt64, UInt64?, Bool)])
+  @Test(
+    arguments: [
+      // insert_failed, drop, clash_resolve, agrees with three dropped queries
+      (3, 3, 0, true), (3, 3, 99, true), (4, 4, 0, false), (3, 2, 0, false), (2, 2, 0, false), (0, 0, 0, false),
+      (3, 3, nil, true), (9, 3, nil, true), (3, 0, nil, true), (9, 0, nil, false), (2, 3, nil, false),
+    ] as [(UInt64, UInt64, UInt64?, Bool)])
   func countersHaveToAgree(_ insertFailed: UInt64, _ drop: UInt64, _ resolved: UInt64?, _ agrees: Bool) {
     let counters = SelfTestCounters(insertFailed: insertFailed, drop: drop, clashResolve: resolved)
     #expect((truth(.replyClash, pairs: 3, counters: counters).contradiction == nil) == agrees)
@@ -191,7 +192,8 @@ private func totals(sent: Int, lost: Int) -> EngineTotals {
   }
 
   @Test func conntrackCountersAreReadByName() {
-    let text = "cpu=0   \tfound=0 invalid=0 insert=0 insert_failed=4 drop=4 early_drop=0 clash_resolve=1\ncpu=1 insert_failed=1 drop=1 clash_resolve=0\n"
+    let text =
+      "cpu=0   \tfound=0 invalid=0 insert=0 insert_failed=4 drop=4 early_drop=0 clash_resolve=1\ncpu=1 insert_failed=1 drop=1 clash_resolve=0\n"
     #expect(SelfTestCounters(conntrackText: text) == SelfTestCounters(insertFailed: 5, drop: 5, clashResolve: 1))
     #expect(SelfTestCounters(conntrackText: "cpu=0 found=1") == nil)
   }

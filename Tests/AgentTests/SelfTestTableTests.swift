@@ -7,7 +7,8 @@ import Testing
   @Test func tableIsAligned() {
     let truths = [
       SelfTestTruth(scenario: .ordinary, pairs: 1000, seconds: 2.04, counters: SelfTestCounters(), queries: []),
-      SelfTestTruth(scenario: .lateReply, pairs: 12, seconds: 0.96, counters: SelfTestCounters(insertFailed: 7, drop: 7, clashResolve: nil), queries: []),
+      SelfTestTruth(
+        scenario: .lateReply, pairs: 12, seconds: 0.96, counters: SelfTestCounters(insertFailed: 7, drop: 7, clashResolve: nil), queries: []),
     ]
     let text = SelfTestTable.render(SelfTestScore(truths: truths, records: [], totals: EngineTotals()))
     #expect(
@@ -71,6 +72,7 @@ import Testing
   @Test func scenariosAskTheServicesTheyNeed() {
     #expect(topology.services(.replyClash).0 != topology.services(.replyClash).1)
     #expect(topology.services(.lateReply).0 == topology.services(.lateReply).1)
-    #expect(SelfTestScore.wireName(.snatClash, pair: 7) == [6] + Array("snat-7".utf8) + [9] + Array("racetrack".utf8) + [4] + Array("test".utf8) + [0])
+    #expect(
+      SelfTestScore.wireName(.snatClash, pair: 7) == [6] + Array("snat-7".utf8) + [9] + Array("racetrack".utf8) + [4] + Array("test".utf8) + [0])
   }
 }

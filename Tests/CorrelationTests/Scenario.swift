@@ -100,7 +100,9 @@ final class Scenario {
     pass(microsecond)
   }
 
-  func new(_ original: (Endpoint, Endpoint), reply: (Endpoint, Endpoint), zone: UInt16 = 0, kind: ConntrackEvent.Kind = .new, status: ConntrackStatus = []) {
+  func new(
+    _ original: (Endpoint, Endpoint), reply: (Endpoint, Endpoint), zone: UInt16 = 0, kind: ConntrackEvent.Kind = .new, status: ConntrackStatus = []
+  ) {
     engine.observe(
       ConntrackEvent(
         kind: kind, original: FiveTuple(udp: original.0, original.1), reply: FiveTuple(udp: reply.0, reply.1), zone: zone, status: status,

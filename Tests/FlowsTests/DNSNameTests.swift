@@ -2,19 +2,20 @@ import Flows
 import Testing
 
 @Suite struct DNSNameTests {
-  @Test(arguments: [
-    ([0], "."),
-    ([], ""),
-    ([1, 0x61, 0], "a"),
-    ([3] + Array("wWw".utf8) + [7] + Array("Example".utf8) + [0], "wWw.Example"),
-    // A dot inside a label is not one between labels.
-    ([3] + Array("a.b".utf8) + [1, 0x63, 0], #"a\.b.c"#),
-    ([8] + Array(#".\"();@$"#.utf8) + [0], #"\.\\\"\(\)\;\@\$"#),
-    ([6, 0, 9, 10, 13, 27, 31, 0], #"\000\009\010\013\027\031"#),
-    ([4, 32, 127, 128, 255, 0], #"\032\127\128\255"#),
-    ([9] + Array("_-*'!~<>{".utf8) + [0], "_-*'!~<>{"),
-    ([4] + Array("ü€".utf8.prefix(4)) + [0], #"\195\188\226\130"#),
-  ] as [([UInt8], String)])
+  @Test(
+    arguments: [
+      ([0], "."),
+      ([], ""),
+      ([1, 0x61, 0], "a"),
+      ([3] + Array("wWw".utf8) + [7] + Array("Example".utf8) + [0], "wWw.Example"),
+      // A dot inside a label is not one between labels.
+      ([3] + Array("a.b".utf8) + [1, 0x63, 0], #"a\.b.c"#),
+      ([8] + Array(#".\"();@$"#.utf8) + [0], #"\.\\\"\(\)\;\@\$"#),
+      ([6, 0, 9, 10, 13, 27, 31, 0], #"\000\009\010\013\027\031"#),
+      ([4, 32, 127, 128, 255, 0], #"\032\127\128\255"#),
+      ([9] + Array("_-*'!~<>{".utf8) + [0], "_-*'!~<>{"),
+      ([4] + Array("ü€".utf8.prefix(4)) + [0], #"\195\188\226\130"#),
+    ] as [([UInt8], String)])
   func presentation(_ wire: [UInt8], _ text: String) {
     #expect(DNSName.presentation(wire) == text)
     var out = Array("x".utf8)

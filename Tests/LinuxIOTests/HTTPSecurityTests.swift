@@ -21,8 +21,10 @@ private struct TestCertificates: ~Copyable {
   private func make(_ name: String, _ arguments: [String]) throws {
     let result = try HTTPTest.run(
       "/usr/bin/openssl",
-      ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=\(name)", "-keyout", path("\(name).key"),
-        "-out", path("\(name).pem")] + arguments)
+      [
+        "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=\(name)", "-keyout", path("\(name).key"),
+        "-out", path("\(name).pem"),
+      ] + arguments)
     try #require(result.status == 0, "\(result.output)")
   }
 

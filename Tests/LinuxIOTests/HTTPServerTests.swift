@@ -103,10 +103,11 @@ import Testing
     slow.send("GET /metrics HTTP/1.1\r\nHost: n\r\n\r\n")
     let port = server.port
     var counted: UInt64 = 0
-    #expect(HTTPTest.eventually {
-      counted = server.counters.requests
-      return counted == 1
-    })
+    #expect(
+      HTTPTest.eventually {
+        counted = server.counters.requests
+        return counted == 1
+      })
     for letter in ["b", "c", "d"] { server.publish("/metrics", String(repeating: letter, count: size)) }
     #expect(HTTPTest.get(port, "/metrics")?.body.first == UInt8(ascii: "d"))
     let answer = try #require(slow.answer())
@@ -128,7 +129,9 @@ import Testing
     let server = try HTTPTest.server()
     var found = false
     for task in try FileManager.default.contentsOfDirectory(atPath: "/proc/self/task") {
-      guard let status = try? String(contentsOfFile: "/proc/self/task/\(task)/status", encoding: .utf8), status.hasPrefix("Name:\thttp\n") else { continue }
+      guard let status = try? String(contentsOfFile: "/proc/self/task/\(task)/status", encoding: .utf8), status.hasPrefix("Name:\thttp\n") else {
+        continue
+      }
       let line = status.split(separator: "\n").first { $0.hasPrefix("SigBlk:") } ?? ""
       let blocked = UInt64(line.split(separator: "\t").last ?? "", radix: 16) ?? 0
       for signal in [SIGHUP, SIGINT, SIGPIPE, SIGTERM, SIGCHLD, SIGUSR1] { #expect(blocked >> UInt64(signal - 1) & 1 == 1) }

@@ -1,129 +1,171 @@
 /// Packets from the IP header on, each below the line that tcpdump prints for it.
 enum Golden {
   /// `IP 10.40.0.17.36882 > 10.96.0.10.53: 4711+ A? api.example.svc.cluster.local. (47)`
-  static let queryA = Packet(.ipv4, """
+  static let queryA = Packet(
+    .ipv4,
+    """
     4500004b 1c460000 401149ba 0a280011 0a60000a 90120035 0037daf5 12670100 00010000 00000000 03617069 07657861
     6d706c65 03737663 07636c75 73746572 056c6f63 616c0000 010001
     """)
 
   /// `IP 10.40.0.17.36882 > 10.96.0.10.53: 22522+ [1au] AAAA? api.example.svc.cluster.local. (58)`
-  static let queryAAAAWithEDNS = Packet(.ipv4, """
+  static let queryAAAAWithEDNS = Packet(
+    .ipv4,
+    """
     45000056 1c460000 401149af 0a280011 0a60000a 90120035 00427532 57fa0120 00010000 00000001 03617069 07657861
     6d706c65 03737663 07636c75 73746572 056c6f63 616c0000 1c000100 002904d0 00000000 0000
     """)
 
   /// `IP 10.96.0.10.53 > 10.40.0.17.36882: 4711* 2/0/1 A 10.32.1.6, A 10.32.1.7 (90)`
-  static let answerA = Packet(.ipv4, """
+  static let answerA = Packet(
+    .ipv4,
+    """
     45000076 1c460000 4011498f 0a60000a 0a280011 00359012 0062975c 12678580 00010002 00000001 03617069 07657861
     6d706c65 03737663 07636c75 73746572 056c6f63 616c0000 010001c0 0c000100 01000000 1e00040a 200106c0 0c000100
     01000000 1e00040a 20010700 00291000 00000000 0000
     """)
 
   /// `IP 10.96.0.10.53 > 10.40.0.17.36882: 22522 NXDomain* 0/1/0 (101)`
-  static let nameErrorAnswer = Packet(.ipv4, """
+  static let nameErrorAnswer = Packet(
+    .ipv4,
+    """
     45000081 1c460000 40114984 0a60000a 0a280011 00359012 006dc5ec 57fa8583 00010000 00010000 03617069 07657861
     6d706c65 03737663 07636c75 73746572 056c6f63 616c0000 1c0001c0 20000600 01000000 1e002a02 6e730364 6e73c020
     0a686f73 746d6173 746572c0 20000000 0100001c 20000007 08000151 80000000 1e
     """)
 
   /// `IP 10.96.0.10.53 > 10.40.0.17.36882: 22522| 0/0/1 (58)`
-  static let truncatedAnswer = Packet(.ipv4, """
+  static let truncatedAnswer = Packet(
+    .ipv4,
+    """
     45000056 1c460000 401149af 0a60000a 0a280011 00359012 004201a2 57fa8380 00010000 00000001 03617069 07657861
     6d706c65 03737663 07636c75 73746572 056c6f63 616c0000 10000100 00290200 00000000 0000
     """)
 
   /// `IP 10.96.0.10.53 > 10.40.0.17.36882: 22522 BadVers 0/0/1 (58)`
-  static let badVersionAnswer = Packet(.ipv4, """
+  static let badVersionAnswer = Packet(
+    .ipv4,
+    """
     45000056 1c460000 401149af 0a60000a 0a280011 00359012 00420ed2 57fa8180 00010000 00000001 03617069 07657861
     6d706c65 03737663 07636c75 73746572 056c6f63 616c0000 01000100 002904d0 01000000 0000
     """)
 
   /// `IP 10.96.0.10.53 > 10.40.0.17.36882: 22522 FormErr [0q] 0/0/0 (12)`
-  static let formatErrorWithoutQuestion = Packet(.ipv4, """
+  static let formatErrorWithoutQuestion = Packet(
+    .ipv4,
+    """
     45000028 1c460000 401149dd 0a60000a 0a280011 00359012 00148160 57fa8181 00000000 00000000
     """)
 
   /// `IP 10.40.0.17.36882 > 10.96.0.10.53: 7 NS? . (17)`
-  static let rootQuery = Packet(.ipv4, """
+  static let rootQuery = Packet(
+    .ipv4,
+    """
     4500002d 1c460000 401149d8 0a280011 0a60000a 90120035 001957ca 00070000 00010000 00000000 00000200 01
     """)
 
   /// `IP 10.40.0.17.36882 > 10.96.0.10.53: 4711+ A? aPi.eXAMplE.SVC.clUSTer.LoCAL. (47)`
-  static let mixedCaseQuery = Packet(.ipv4, """
+  static let mixedCaseQuery = Packet(
+    .ipv4,
+    """
     4500004b 1c460000 401149ba 0a280011 0a60000a 90120035 00379c16 12670100 00010000 00000000 03615069 07655841
     4d706c45 03535643 07636c55 53546572 054c6f43 414c0000 010001
     """)
 
   /// `IP 10.40.0.17.36882 > 10.96.0.10.53: 8+ [2q] [1au] A? api.example.svc.cluster.local. AAAA? api.example.svc.cluster.local. (64)`
-  static let twoQuestions = Packet(.ipv4, """
+  static let twoQuestions = Packet(
+    .ipv4,
+    """
     4500005c 1c460000 401149a9 0a280011 0a60000a 90120035 0048be77 00080100 00020000 00000001 03617069 07657861
     6d706c65 03737663 07636c75 73746572 056c6f63 616c0000 010001c0 0c001c00 01000029 04d00000 00000000
     """)
 
   /// `IP 10.40.0.17.36882 > 10.96.0.10.53: 9 notify [b2&3=0x2400] SOA? example. (25)`
-  static let notify = Packet(.ipv4, """
+  static let notify = Packet(
+    .ipv4,
+    """
     45000035 1c460000 401149d0 0a280011 0a60000a 90120035 0021d61b 00092400 00010000 00000000 07657861 6d706c65
     00000600 01
     """)
 
   /// `IP 10.40.0.17.36882 > 10.96.0.10.53: 10 update [1n] SOA? example. (43)`
-  static let update = Packet(.ipv4, """
+  static let update = Packet(
+    .ipv4,
+    """
     45000047 1c460000 401149be 0a280011 0a60000a 90120035 0033212a 000a2800 00010000 00010000 07657861 6d706c65
     00000600 010161c0 0c000100 01000000 3c00040a 000001
     """)
 
   /// `IP 10.40.0.17.36882 > 10.96.0.10.53: 4711+ A? api.example.svc.cluster.local. (47)`
-  static let queryWithIPOptions = Packet(.ipv4, """
+  static let queryWithIPOptions = Packet(
+    .ipv4,
+    """
     4600004f 1c460000 4011b4b1 0a280011 0a60000a 94040000 90120035 0037daf5 12670100 00010000 00000000 03617069
     07657861 6d706c65 03737663 07636c75 73746572 056c6f63 616c0000 010001
     """)
 
   /// `IP6 fd00:40::17.36882 > fd00:96::a.53: 4711+ AAAA? api.example.svc.cluster.local. (47)`
-  static let queryIPv6 = Packet(.ipv6, """
+  static let queryIPv6 = Packet(
+    .ipv6,
+    """
     60000000 00371140 fd000040 00000000 00000000 00000017 fd000096 00000000 00000000 0000000a 90120035 0037d99f
     12670100 00010000 00000000 03617069 07657861 6d706c65 03737663 07636c75 73746572 056c6f63 616c0000 1c0001
     """)
 
   /// `IP6 fd00:40::17 > fd00:96::a: HBH DSTOPT 36882 > 53: 4711+ AAAA? api.example.svc.cluster.local. (47)`
-  static let queryIPv6WithExtensionHeaders = Packet(.ipv6, """
+  static let queryIPv6WithExtensionHeaders = Packet(
+    .ipv6,
+    """
     60000000 004f0040 fd000040 00000000 00000000 00000017 fd000096 00000000 00000000 0000000a 3c000502 00000100
     1101010c 00000000 00000000 00000000 90120035 0037d99f 12670100 00010000 00000000 03617069 07657861 6d706c65
     03737663 07636c75 73746572 056c6f63 616c0000 1c0001
     """)
 
   /// `IP6 fd00:96::a > fd00:40::17: frag (0|96) 53 > 36882: 4711* 3/0/0 TXT [|domain]`
-  static let answerIPv6FirstFragment = Packet(.ipv6, """
+  static let answerIPv6FirstFragment = Packet(
+    .ipv6,
+    """
     60000000 00682c40 fd000096 00000000 00000000 0000000a fd000040 00000000 00000000 00000017 11000001 0000004d
     00359012 035bf146 12678580 00010003 00000000 03617069 07657861 6d706c65 03737663 07636c75 73746572 056c6f63
     616c0000 100001c0 0c001000 01000000 1e0100ff 78787878 78787878 78787878 78787878 78787878 78787878 78787878
     """)
 
   /// `IP6 fd00:96::a > fd00:40::17: frag (96|32)`
-  static let answerIPv6LaterFragment = Packet(.ipv6, """
+  static let answerIPv6LaterFragment = Packet(
+    .ipv6,
+    """
     60000000 00282c40 fd000096 00000000 00000000 0000000a fd000040 00000000 00000000 00000017 11000060 0000004d
     78787878 78787878 78787878 78787878 78787878 78787878 78787878 78787878
     """)
 
   /// `IP 10.96.0.10.53 > 10.40.0.17.36882: 4711* 3/0/0 TXT [|domain]`
-  static let answerFirstFragment = Packet(.ipv4, """
+  static let answerFirstFragment = Packet(
+    .ipv4,
+    """
     45000074 1c462000 40112991 0a60000a 0a280011 00359012 035bd79c 12678580 00010003 00000000 03617069 07657861
     6d706c65 03737663 07636c75 73746572 056c6f63 616c0000 100001c0 0c001000 01000000 1e0100ff 78787878 78787878
     78787878 78787878 78787878 78787878 78787878
     """)
 
   /// `IP 10.96.0.10 > 10.40.0.17: ip-proto-17`
-  static let answerLaterFragment = Packet(.ipv4, """
+  static let answerLaterFragment = Packet(
+    .ipv4,
+    """
     45000034 1c46000c 401149c5 0a60000a 0a280011 78787878 78787878 78787878 78787878 78787878 78787878 78787878
     78787878
     """)
 
   /// `IP 10.40.0.17.40000 > 10.96.0.10.53: Flags [S], seq 1, win 64240, length 0`
-  static let tcpSYN = Packet(.ipv4, """
+  static let tcpSYN = Packet(
+    .ipv4,
+    """
     45000028 1c460000 400649e8 0a280011 0a60000a 9c400035 00000001 00000000 5002faf0 00000000
     """)
 
   /// `IP 10.40.0.17.36882 > 10.96.0.10.53: 353 A? www.a. (22)`
-  static let pointerIntoHeader = Packet(.ipv4, """
+  static let pointerIntoHeader = Packet(
+    .ipv4,
+    """
     45000032 1c460000 401149d3 0a280011 0a60000a 90120035 001e1e75 01610000 00010000 00000000 03777777 c0000001
     0001
     """)
