@@ -8,6 +8,8 @@ ARGS ?=
 BUILD_PACKAGES := libmnl-dev libnetfilter-conntrack-dev libmicrohttpd-dev libgnutls28-dev libcap-ng-dev libyaml-dev nettle-dev libcrypt-dev pkg-config
 RUN_PACKAGES := iproute2 nftables
 TEST_PACKAGES := iptables conntrack curl openssl procps prometheus python3-venv
+# Real resolvers, the server that they ask, and the witness of what they send. prometheus brings a program with Go's resolver.
+TEST_PACKAGES += gcc musl-tools libc-ares-dev bind9-dnsutils dnsmasq-base dnsperf tcpdump util-linux
 
 .PHONY: help build run demo test score check bench image clean build-packages run-packages test-packages
 
