@@ -244,20 +244,25 @@ extension Engine {
   private func judgeForwarded(_ transmission: Transmission) -> Loss {
     var evidence: Evidence = [.asked]
     if transmission.wasSent { evidence.insert(.sent) }
-    let isLocal = !transmission.wasSent && !transmission.hasCome
+    let isLocal = !transmission.wasSent && !transmission.hasCome && isServedHere(transmission)
     if isLocal { evidence.insert(.localServer) }
     let isTranslated = isTranslated(transmission)
     let isObservable =
       transmission.isHostClient
       || paths.isObservable(.delivered, interface: transmission.askedInterface, isTranslated: isTranslated, at: now)
     if !isObservable { evidence.insert(.pathUnobserved) }
-    if transmission.hasCome { return judgeUndelivered(transmission, evidence.union([.came, .noDelivered]), isObservable) }
+    if transmission.hasCome {
+      var loss = judgeUndelivered(transmission, evidence.union([.came, .noDelivered]), isObservable)
+      if transmission.isSentAmbiguous { loss.lower() }
+      return loss
+    }
     if let source = blindPacketSource(transmission.asked, now) {
       var loss = Loss(.unknown, .none, .inferred, evidence.union([.noCame, .blind]))
       loss.blindSource = source
       return loss
     }
-    let grade: Grade = isObservable && configuration.capturesOutgoing && transmission.vantage == .client ? .observed : .inferred
+    let grade: Grade =
+      isObservable && configuration.capturesOutgoing && transmission.vantage == .client && !transmission.isSentAmbiguous ? .observed : .inferred
     return Loss(.noAnswer, isLocal ? .localServer : .silent, grade, evidence.union(.noCame))
   }
 
