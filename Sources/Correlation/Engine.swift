@@ -26,8 +26,11 @@ package struct EngineConfiguration: Sendable {
 package struct Engine: ~Copyable {
   /// From the first copy to "this was not forwarded": qdiscs and neighbour queues hold packets that long.
   static let forwardingTime = Nanoseconds.perSecond
-  /// How long an answered transmission stays, as a witness for its neighbours' verdicts.
-  static let witnessTime = Nanoseconds.perSecond / 4
+  /// How long an answered transmission stays, as a witness for its neighbours' verdicts: until those of the same lookup have fallen.
+  static let witnessTime = forwardingTime + 2 * lookupTime
+  /// An entry that nothing used for so long may be gone: net/netfilter/nf_conntrack_proto_udp.c, `udp_timeouts`. The kernel filter keeps the
+  /// end of answered entries from us.
+  static let entryTime = 30 * Nanoseconds.perSecond
   /// Age at which a transmission without a sent leg is looked at for the first time.
   static let suspectAge = 5 * Nanoseconds.perMillisecond
   /// Age at which its evidence for a failed insertion is gathered.
@@ -137,6 +140,7 @@ package struct Engine: ~Copyable {
   package mutating func advance(to now: Instant, wall: WallTime) {
     if now > self.now { self.now = now }
     wallNow = wall
+    watchTables()
     findSuspects()
     assessSuspects()
     while true {
@@ -144,7 +148,6 @@ package struct Engine: ~Copyable {
       if slot < 0 { break }
       fire(slot)
     }
-    watchTables()
   }
 
   /// When `advance` has something to do next; nil while nothing is open.

@@ -129,6 +129,8 @@ extension Engine {
     transmissions.slots[slot].came = packet.time
     transmissions.slots[slot].cameInterface = packet.interface
     withdrawCandidate(slot)
+    let entry = entries.find(reply: packet.tuple, zone: nil)
+    if entry >= 0 { entries.touch(entry, at: packet.time) }
     if node.kind(of: packet.interface) == .workload { node.noteServer(packet.source.address) }
     if transmissions.slots[slot].isHostClient || node.isLocal(transmissions.slots[slot].client.address) {
       acceptAtHost(packet, for: slot)
