@@ -138,9 +138,10 @@ package struct Engine: ~Copyable {
 
   /// Moves time on and judges what is due. Packets and events up to `now` must have been taken before.
   package mutating func advance(to now: Instant, wall: WallTime) {
+    let previous = self.now
     if now > self.now { self.now = now }
     wallNow = wall
-    watchTables()
+    watchTables(since: previous)
     findSuspects()
     assessSuspects()
     while true {
@@ -191,13 +192,13 @@ package struct Engine: ~Copyable {
   // MARK: Shared by the parts
 
   /// Opens a blind window for our own tables while one is at its cap, and closes it when there is room again.
-  private mutating func watchTables() {
+  private mutating func watchTables(since previous: Instant) {
     let young = entries.youngEvictions
     let isFull =
       transmissions.count >= transmissions.capacity || names.used + 8 >= names.capacity || young != youngEvictionsSeen
     youngEvictionsSeen = young
     if isFull {
-      blind.begin(.tables, at: now, wall: wallNow, lost: 0)
+      blind.begin(.tables, at: previous, wall: wallNow, lost: 0)
       tablesFullAt = now
     } else if blind.isOpen(.tables), now - tablesFullAt > Nanoseconds.perSecond, let window = blind.end(.tables, at: now, wall: wallNow) {
       records.append(.blind(window))
