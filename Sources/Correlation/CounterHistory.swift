@@ -22,6 +22,8 @@ enum CounterFinding {
 struct CounterHistory: ~Copyable {
   /// From a packet's ingress copy to its insertion: the tap and the insertion are microseconds apart on one CPU; scheduling may add to it.
   static let lag: Int64 = 2 * Nanoseconds.perMillisecond
+  /// Readings further apart than this (the period of an idle node, and a sweep or two) prove no exact count.
+  static let longestGap: Int64 = 3 * Nanoseconds.perSecond / 2
   /// Half of "the second around".
   static let reach: Int64 = Nanoseconds.perSecond / 2
 
@@ -58,6 +60,8 @@ struct CounterHistory: ~Copyable {
   private(set) var hasSample = false
   private(set) var last = ConntrackCounters()
   private(set) var lastReadAt = Instant.zero
+  /// The size of the table is read less often than the counters: what it was last.
+  private var isNearLimit = false
 
   init() {
     samples = FixedArray(count: Self.sampleCount)
@@ -65,11 +69,12 @@ struct CounterHistory: ~Copyable {
   }
 
   mutating func add(_ sample: CounterSample) {
+    if sample.entriesLimit > 0 { isNearLimit = UInt64(sample.entries) * 100 >= UInt64(sample.entriesLimit) * 98 }
     newest = hasSample ? (newest + 1) % Self.sampleCount : 0
     samples[newest] = Sample(
       before: sample.before, after: sample.after, insertFailed: sample.counters.insertFailed, drop: sample.counters.drop,
       chainTooLong: sample.counters.chainTooLong, earlyDrop: sample.counters.earlyDrop,
-      entriesNearLimit: sample.entriesLimit > 0 && UInt64(sample.entries) * 100 >= UInt64(sample.entriesLimit) * 98)
+      entriesNearLimit: isNearLimit)
     kept = min(kept + 1, Self.sampleCount)
     revision &+= 1
     features = sample.features
@@ -148,7 +153,7 @@ struct CounterHistory: ~Copyable {
     result.insertFailed = end.insertFailed &- first.insertFailed
     result.drop = end.drop &- first.drop
     result.chainTooLongMoved = end.chainTooLong != first.chainTooLong
-    result.tableWasFull = (end.entriesNearLimit && result.drop > result.insertFailed) || end.earlyDrop != first.earlyDrop
+    result.tableWasFull = (isNearLimit(firstAge, lastAge) && result.drop > result.insertFailed) || end.earlyDrop != first.earlyDrop
     let moved = usesInsertFailed ? result.insertFailed : result.drop
     if moved == 0 {
       result.finding = .quiet
@@ -156,9 +161,9 @@ struct CounterHistory: ~Copyable {
       return result
     }
     // Candidates from a little before the first reading, oldest first.
-    var age = candidateKept
     let origin = first.before + (-4 * Self.lag)
-    while age > 0, candidate(age).time < origin { age -= 1 }
+    var age = 0
+    while age < candidateKept, candidate(age + 1).time >= origin { age += 1 }
     var certainAge = age
     var possibleAge = age
     var certain: Int64 = 0
@@ -167,9 +172,13 @@ struct CounterHistory: ~Copyable {
     var bounds = Bounds()
     var dropBounds = Bounds()
     var isSettledBefore = false
+    var hasGap = false
+    var previous = first
     var reading = firstAge
     while reading >= lastAge {
       let at = sample(reading)
+      if at.before - previous.after > Self.longestGap { hasGap = true }
+      previous = at
       while certainAge > 0, candidate(certainAge).time + Self.lag <= at.before {
         certain += Int64(candidate(certainAge).weight)
         certainAge -= 1
@@ -180,22 +189,31 @@ struct CounterHistory: ~Copyable {
       }
       let dropped = Int64(bitPattern: at.drop &- first.drop)
       let failed = usesInsertFailed ? Int64(bitPattern: at.insertFailed &- first.insertFailed) : dropped
-      bounds.narrow(failed - possible, failed - certain)
-      dropBounds.narrow(dropped - possible, dropped - certain)
+      bounds.narrow(failed &- possible, failed &- certain)
+      dropBounds.narrow(dropped &- possible, dropped &- certain)
       if at.after <= time && bounds.isPoint { isSettledBefore = true }
       if reading == firstAge { possibleAtFirst = possible }
       reading -= 1
     }
-    if isSettledBefore && bounds.isPoint && dropBounds.isPoint && !result.chainTooLongMoved {
+    if isSettledBefore && bounds.isPoint && dropBounds.isPoint && !hasGap && !result.chainTooLongMoved && !result.tableWasFull {
       result.finding = .exact
       result.hasForeignFailures = false
-    } else if Int64(moved) < certain - possibleAtFirst {
+    } else if moved < UInt64(max(0, certain - possibleAtFirst)) {
       result.finding = .insufficient
       result.hasForeignFailures = false
     } else {
       result.finding = .shared
     }
     return result
+  }
+
+  private func isNearLimit(_ firstAge: Int, _ lastAge: Int) -> Bool {
+    var age = lastAge
+    while age <= firstAge {
+      if sample(age).entriesNearLimit { return true }
+      age += 1
+    }
+    return false
   }
 
   private struct Bounds {

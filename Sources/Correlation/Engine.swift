@@ -26,8 +26,11 @@ package struct EngineConfiguration: Sendable {
 package struct Engine: ~Copyable {
   /// From the first copy to "this was not forwarded": qdiscs and neighbour queues hold packets that long.
   static let forwardingTime = Nanoseconds.perSecond
-  /// How long an answered transmission stays, as a witness for its neighbours' verdicts.
-  static let witnessTime = Nanoseconds.perSecond / 4
+  /// How long an answered transmission stays, as a witness for its neighbours' verdicts: until those of the same lookup have fallen.
+  static let witnessTime = forwardingTime + 2 * lookupTime
+  /// An entry that nothing used for so long may be gone: net/netfilter/nf_conntrack_proto_udp.c, `udp_timeouts`. The kernel filter keeps the
+  /// end of answered entries from us.
+  static let entryTime = 30 * Nanoseconds.perSecond
   /// Age at which a transmission without a sent leg is looked at for the first time.
   static let suspectAge = 5 * Nanoseconds.perMillisecond
   /// Age at which its evidence for a failed insertion is gathered.
@@ -135,8 +138,10 @@ package struct Engine: ~Copyable {
 
   /// Moves time on and judges what is due. Packets and events up to `now` must have been taken before.
   package mutating func advance(to now: Instant, wall: WallTime) {
+    let previous = self.now
     if now > self.now { self.now = now }
     wallNow = wall
+    watchTables(since: previous)
     findSuspects()
     assessSuspects()
     while true {
@@ -144,7 +149,6 @@ package struct Engine: ~Copyable {
       if slot < 0 { break }
       fire(slot)
     }
-    watchTables()
   }
 
   /// When `advance` has something to do next; nil while nothing is open.
@@ -188,13 +192,13 @@ package struct Engine: ~Copyable {
   // MARK: Shared by the parts
 
   /// Opens a blind window for our own tables while one is at its cap, and closes it when there is room again.
-  private mutating func watchTables() {
+  private mutating func watchTables(since previous: Instant) {
     let young = entries.youngEvictions
     let isFull =
       transmissions.count >= transmissions.capacity || names.used + 8 >= names.capacity || young != youngEvictionsSeen
     youngEvictionsSeen = young
     if isFull {
-      blind.begin(.tables, at: now, wall: wallNow, lost: 0)
+      blind.begin(.tables, at: previous, wall: wallNow, lost: 0)
       tablesFullAt = now
     } else if blind.isOpen(.tables), now - tablesFullAt > Nanoseconds.perSecond, let window = blind.end(.tables, at: now, wall: wallNow) {
       records.append(.blind(window))

@@ -92,11 +92,9 @@ extension Engine {
     case .free:
       break
     case .answered:
-      if now - transmission.delivered < Self.witnessTime, transmission.head == slot || transmission.openAttempts == 0 {
-        timers.set(slot, at: transmission.delivered + Self.witnessTime)
-      } else {
-        retire(slot)
-      }
+      // By the wheel's time: where the agent slept, its neighbours' verdicts are yet to fall.
+      let end = transmission.asked + Self.witnessTime
+      if timers.time < end { timers.set(slot, at: end) } else { retire(slot) }
     case .lost:
       retire(slot)
     case .open:
@@ -105,6 +103,11 @@ extension Engine {
   }
 
   private mutating func fireOpen(_ slot: Int32, _ transmission: Transmission) {
+    guard now >= transmission.asked + Self.forwardingTime else {
+      // Set beyond the end of a wheel that had not been turned for long.
+      timers.set(slot, at: transmission.asked + Self.forwardingTime)
+      return
+    }
     guard transmission.isVantageSettled else {
       // Came in over an uplink and was not seen to leave: somebody else's packet.
       count { $0.transmissions[Int(Vantage.transit.rawValue)] &+= 1 }
@@ -159,6 +162,8 @@ extension Engine {
     case .ownEntry:
       loss.reason = .afterInsertion
       loss.evidence.insert(.ownEntry)
+      // Of several on one new entry one made it; the others may have failed to.
+      if !clash.isCertain && counters.finding(around: from).finding != .quiet { loss.lower() }
     case .earlierEntry:
       loss.evidence.insert(.ownEntry)
     case .none:
@@ -186,8 +191,7 @@ extension Engine {
     let finding = counters.finding(around: transmission.asked)
     switch finding.finding {
     case .quiet:
-      loss.evidence.insert(.countersQuiet)
-      if finding.tableWasFull { loss.lower() }
+      noteQuiet(&loss, finding)
     case .unread:
       break
     case .exact, .shared, .insufficient:
@@ -203,8 +207,18 @@ extension Engine {
       loss.reason = .none
       loss.lower()
     }
+    // A failure that no candidate accounts for may have been this one's.
+    if finding.finding == .shared { loss.lower() }
     // Whose translation was never seen, of him nobody can say that no translation was in the way.
     if services.first(transmission.server) < 0 && finding.finding != .quiet { loss.lower() }
+  }
+
+  /// No insertion failed. What was dropped all the same (a full table, no memory) may have been this one.
+  private func noteQuiet(_ loss: inout Loss, _ finding: CounterHistory.Result) {
+    loss.insertFailed = finding.insertFailed
+    loss.drop = finding.drop
+    if finding.drop == 0 && finding.insertFailed == 0 { loss.evidence.insert(.countersQuiet) }
+    if finding.drop != 0 || finding.tableWasFull { loss.lower() }
   }
 
   private mutating func weigh(_ loss: inout Loss, _ clash: ClashEvidence, _ transmission: Transmission) {
@@ -212,7 +226,7 @@ extension Engine {
     if clash.kind != .unforeseeable { loss.evidence.insert(.winner) }
     switch finding.finding {
     case .quiet:
-      loss.evidence.insert(.countersQuiet)
+      noteQuiet(&loss, finding)
       return
     case .insufficient, .unread:
       loss.reason = .ambiguous
@@ -244,20 +258,25 @@ extension Engine {
   private func judgeForwarded(_ transmission: Transmission) -> Loss {
     var evidence: Evidence = [.asked]
     if transmission.wasSent { evidence.insert(.sent) }
-    let isLocal = !transmission.wasSent && !transmission.hasCome
+    let isLocal = !transmission.wasSent && !transmission.hasCome && isServedHere(transmission)
     if isLocal { evidence.insert(.localServer) }
     let isTranslated = isTranslated(transmission)
     let isObservable =
       transmission.isHostClient
       || paths.isObservable(.delivered, interface: transmission.askedInterface, isTranslated: isTranslated, at: now)
     if !isObservable { evidence.insert(.pathUnobserved) }
-    if transmission.hasCome { return judgeUndelivered(transmission, evidence.union([.came, .noDelivered]), isObservable) }
+    if transmission.hasCome {
+      var loss = judgeUndelivered(transmission, evidence.union([.came, .noDelivered]), isObservable)
+      if transmission.isSentAmbiguous { loss.lower() }
+      return loss
+    }
     if let source = blindPacketSource(transmission.asked, now) {
       var loss = Loss(.unknown, .none, .inferred, evidence.union([.noCame, .blind]))
       loss.blindSource = source
       return loss
     }
-    let grade: Grade = isObservable && configuration.capturesOutgoing && transmission.vantage == .client ? .observed : .inferred
+    let grade: Grade =
+      isObservable && configuration.capturesOutgoing && transmission.vantage == .client && !transmission.isSentAmbiguous ? .observed : .inferred
     return Loss(.noAnswer, isLocal ? .localServer : .silent, grade, evidence.union(.noCame))
   }
 
@@ -266,8 +285,8 @@ extension Engine {
     let reply = transmission.sentTuple.inverse
     let clash = entries.find(reply: reply, zone: nil, natClash: true)
     let hadClash =
-      clash >= 0 && entries.entries[clash].isDestroyed && !entries.entries[clash].status.contains(.seenReply)
-      && entries.entries[clash].original.source == transmission.client
+      clash >= 0 && entries.entries[clash].isDestroyed && entries.entries[clash].destroyedAt >= transmission.asked
+      && !entries.entries[clash].status.contains(.seenReply) && entries.entries[clash].original.source == transmission.client
     let opened = entries.find(original: reply, zone: nil)
     let openedEntry = opened >= 0 && !entries.entries[opened].isDumped && entries.entries[opened].newAt >= transmission.came
     let isLate = transmission.came - transmission.asked > Nanoseconds.perSecond

@@ -137,10 +137,7 @@ extension Engine {
     transmissions.slots[slot].sentInterface = packet.interface
     transmissions.slots[slot].sentSource = packet.source
     transmissions.slots[slot].sentDestination = packet.destination
-    if transmissions.slots[slot].candidate >= 0 {
-      counters.withdraw(transmissions.slots[slot].candidate, at: transmissions.slots[slot].asked)
-      transmissions.slots[slot].candidate = -1
-    }
+    withdrawCandidate(slot)
     if entry >= 0 { node.learnZone(of: transmissions.slots[slot].askedInterface, entries.entries[entry].zone) }
     if !transmissions.slots[slot].isVantageSettled {
       if node.kind(of: packet.interface) == .workload {
@@ -253,6 +250,8 @@ extension Engine {
       if candidate.questionHash == mine.questionHash && candidate.dnsID == mine.dnsID && candidate.client == mine.client
         && candidate.server == mine.server && candidate.vantage == .client && candidate.isHostClient == mine.isHostClient
       {
+        // An answered query is over: the same ID again is a new one.
+        if transmissions.slots[candidate.head].accepted != .zero { break }
         join(slot, to: candidate.head)
         return
       }

@@ -21,6 +21,9 @@ struct TimerWheel: ~Copyable {
     currentTick = now.nanoseconds / Self.tick
   }
 
+  /// How far the wheel was turned; while timers fire, the time for which the one in hand was set, to the tick.
+  var time: Instant { Instant(nanoseconds: currentTick &* Self.tick) }
+
   /// Sets or moves the timer of `slot`. Times past fire on the next advance; times beyond the wheel fire early, at its end.
   mutating func set(_ slot: Int32, at time: Instant) {
     clear(slot)
