@@ -16,12 +16,15 @@ enum CounterFinding {
 
 /// The last readings of the counters, and the transmissions that are candidates for a failed insertion, both in order of time.
 ///
-/// A finding is exact if one and the same number of foreign failures (the residual: counter minus candidates) fits every reading in the second
-/// around. A candidate seen just before a reading may or may not be in it, so each reading bounds the residual from both sides; a failure that
-/// is nobody's, or a candidate that did not fail to insert, moves the residual by one and the bounds no longer meet.
+/// A finding is exact if the number of foreign failures (the residual: counter minus candidates) is one and the same at the start of the second
+/// around, just before the transmission, just after it, and at the end. Only settled readings tell it: those with no candidate so near before
+/// them that it may or may not be counted yet. A failure that is nobody's raises the residual for good; a candidate that did not fail to insert
+/// lowers it for good; an insertion that was held up lowers it for a moment, so of readings that lie close together the highest counts.
 struct CounterHistory: ~Copyable {
-  /// From a packet's ingress copy to its insertion: the tap and the insertion are microseconds apart on one CPU; scheduling may add to it.
-  static let lag: Int64 = 2 * Nanoseconds.perMillisecond
+  /// From a packet's ingress copy to its insertion on the same CPU, with a few thousand rules between. Longer delays cost certainty, not truth.
+  static let lag: Int64 = 300 * Nanoseconds.perMicrosecond
+  /// Settled readings within this time count as one moment.
+  static let moment: Int64 = 25 * Nanoseconds.perMillisecond
   /// Readings further apart than this (the period of an idle node, and a sweep or two) prove no exact count.
   static let longestGap: Int64 = 3 * Nanoseconds.perSecond / 2
   /// Half of "the second around".
@@ -169,9 +172,8 @@ struct CounterHistory: ~Copyable {
     var certain: Int64 = 0
     var possible: Int64 = 0
     var possibleAtFirst: Int64 = 0
-    var bounds = Bounds()
-    var dropBounds = Bounds()
-    var isSettledBefore = false
+    var trail = ResidualTrail()
+    var dropTrail = ResidualTrail()
     var hasGap = false
     var previous = first
     var reading = firstAge
@@ -187,18 +189,19 @@ struct CounterHistory: ~Copyable {
         possible += Int64(candidate(possibleAge).weight)
         possibleAge -= 1
       }
-      let dropped = Int64(bitPattern: at.drop &- first.drop)
-      let failed = usesInsertFailed ? Int64(bitPattern: at.insertFailed &- first.insertFailed) : dropped
-      bounds.narrow(failed &- possible, failed &- certain)
-      dropBounds.narrow(dropped &- possible, dropped &- certain)
-      if at.after <= time && bounds.isPoint { isSettledBefore = true }
+      if certain == possible {
+        let dropped = Int64(bitPattern: at.drop &- first.drop)
+        let failed = usesInsertFailed ? Int64(bitPattern: at.insertFailed &- first.insertFailed) : dropped
+        trail.add(failed &- certain, at: at.after, isBefore: at.after <= time)
+        dropTrail.add(dropped &- certain, at: at.after, isBefore: at.after <= time)
+      }
       if reading == firstAge { possibleAtFirst = possible }
       reading -= 1
     }
-    if isSettledBefore && bounds.isPoint && dropBounds.isPoint && !hasGap && !result.chainTooLongMoved && !result.tableWasFull {
+    if trail.isConstant && dropTrail.isConstant && !hasGap && !result.chainTooLongMoved && !result.tableWasFull {
       result.finding = .exact
       result.hasForeignFailures = false
-    } else if moved < UInt64(max(0, certain - possibleAtFirst)) {
+    } else if trail.fell ?? (moved < UInt64(max(0, certain - possibleAtFirst))) {
       result.finding = .insufficient
       result.hasForeignFailures = false
     } else {
@@ -216,17 +219,47 @@ struct CounterHistory: ~Copyable {
     return false
   }
 
-  private struct Bounds {
-    var low = Int64.min
-    var high = Int64.max
-    var isPoint: Bool { low == high }
-    mutating func narrow(_ low: Int64, _ high: Int64) {
-      self.low = max(self.low, low)
-      self.high = min(self.high, high)
-    }
-  }
-
   private func candidate(_ age: Int) -> Candidate {
     candidates[(candidateNext - age + Self.candidateCount) % Self.candidateCount]
   }
+}
+
+/// The residual at the start of a window, just before and just after the time asked for, and at the end.
+private struct ResidualTrail {
+  private struct Moment {
+    var since = Instant.zero
+    var value = Int64.min
+    var isSet: Bool { value != .min }
+    /// Takes a later reading in: the highest of those that lie within a moment of the first.
+    mutating func take(_ value: Int64, at time: Instant) {
+      if !isSet { since = time }
+      if time - since <= CounterHistory.moment { self.value = max(self.value, value) }
+    }
+  }
+
+  private var start = Moment()
+  private var after = Moment()
+  private var before = Int64.min
+  private var end = Int64.min
+  /// The last four settled readings.
+  private var recent: InlineArray<4, (time: Instant, value: Int64)> = .init(repeating: (.zero, .min))
+  private var count = 0
+
+  mutating func add(_ value: Int64, at time: Instant, isBefore: Bool) {
+    start.take(value, at: time)
+    if !isBefore { after.take(value, at: time) }
+    recent[count & 3] = (time, value)
+    count += 1
+    var highest = value
+    for index in 0..<4 where recent[index].value != .min && time - recent[index].time <= CounterHistory.moment {
+      if isBefore || recent[index].time >= after.since { highest = max(highest, recent[index].value) }
+    }
+    if isBefore { before = highest }
+    end = highest
+  }
+
+  var isConstant: Bool { start.isSet && after.isSet && start.value == before && before == after.value && after.value == end }
+
+  /// True if the residual fell around the time: a candidate there did not fail to insert. Nil where it was not settled on both sides.
+  var fell: Bool? { before != .min && after.isSet ? after.value < before : nil }
 }
