@@ -24,7 +24,7 @@ root=$(buildah "${storage[@]}" mount "$container")
 # What it is made of.
 entry=$(buildah "${storage[@]}" inspect --format '{{.OCIv1.Config.Entrypoint}} {{.OCIv1.Config.Cmd}} {{.OCIv1.Config.User}}' "$container")
 [ "$entry" = "[/usr/bin/racetrack] [agent] 0:0" ] || fail "starts as $entry"
-for label in title description licenses documentation version revision; do
+for label in title description licenses documentation version; do
   value=$(buildah "${storage[@]}" inspect --format "{{index .OCIv1.Config.Labels \"org.opencontainers.image.$label\"}}" "$container")
   case $value in '' | unknown) fail "label $label is '$value'" ;; esac
 done
