@@ -41,6 +41,8 @@ package final class Pipeline {
   /// While packets come in the counters are read this often, so that what moves them is known to a tenth of a second.
   private static let busyCounterPeriod = Nanoseconds.perSecond / 10
   private static let idleCounterPeriod = Nanoseconds.perSecond
+  /// Events that come faster than they are taken must not keep the ring waiting; what then overflows is counted and blind.
+  private static let drainsPerSweep = 4
   /// How often a source that is down is tried again.
   private static let reopenPeriod = 10 * Nanoseconds.perSecond
 
@@ -128,11 +130,13 @@ package final class Pipeline {
         devices = consume opened
         drainDevices()
       }
-      if failures[source.rawValue] != nil {
+      let isBack = failures[source.rawValue] != nil
+      if isBack {
         failures[source.rawValue] = nil
         log.info("source is back", ["source": .text("\(source.name)")])
       }
-      setBlind(source, false)
+      // Entries made while nobody listened are known after the dump.
+      if source == .conntrack && isBack { needsResync = true } else { setBlind(source, false) }
     } catch {
       fail(source, error)
     }
@@ -187,7 +191,9 @@ package final class Pipeline {
 
   private func timeout(_ until: Instant) -> Int32 {
     let now = Clocks.monotonic()
-    var due = min(until, lastCounters + Self.idleCounterPeriod, nextReopen)
+    var due = min(until, nextReopen)
+    // Counters that cannot be read are tried again with the other sources, not at once.
+    if requests != nil { due = min(due, lastCounters + Self.idleCounterPeriod) }
     if let deadline = engine.nextDeadline() { due = min(due, max(deadline, lastSweep + TimerGranularity.nanoseconds)) }
     guard due > now else { return 0 }
     return Int32(clamping: (due - now + Nanoseconds.perMillisecond - 1) / Nanoseconds.perMillisecond)
@@ -214,12 +220,15 @@ package final class Pipeline {
   private func drainEvents() {
     guard events != nil else { return }
     var hasMore = true
-    while hasMore {
+    var rounds = 0
+    while hasMore && rounds < Self.drainsPerSweep {
       hasMore = events!.drain { event in
         tally.count(event.kind)
         engine.observe(event)
       }
+      rounds += 1
     }
+    if hasMore { loop.requestSweep() }
   }
 
   /// - Returns: the number of frames.
@@ -249,13 +258,15 @@ package final class Pipeline {
 
   // MARK: Losses of our own
 
+  private func wall(at instant: Instant) -> WallTime { WallTime(nanoseconds: clock.wallNow.nanoseconds &- (clock.now - instant)) }
+
   private func noteLosses(_ now: Instant) {
     if ring != nil {
       let statistics = ring!.statistics()
       tally.packets = statistics.packets
       let lost = statistics.drops
       if lost != packetsLostSeen {
-        engine.blindBegan(.packets, at: lastPacketStatistics, wall: clock.wallNow, lost: lost &- packetsLostSeen)
+        engine.blindBegan(.packets, at: lastPacketStatistics, wall: wall(at: lastPacketStatistics), lost: lost &- packetsLostSeen)
         tally.packetsLost &+= lost &- packetsLostSeen
         packetsLostSeen = lost
       } else if engine.isBlind(.packets) {
@@ -266,7 +277,7 @@ package final class Pipeline {
     if events != nil {
       let lost = events!.readLost()
       if lost != eventsLostSeen {
-        engine.blindBegan(.conntrack, at: lastSweep, wall: clock.wallNow, lost: lost &- eventsLostSeen)
+        engine.blindBegan(.conntrack, at: lastSweep, wall: wall(at: lastSweep), lost: lost &- eventsLostSeen)
         tally.eventsLost &+= lost &- eventsLostSeen
         eventsLostSeen = lost
         needsResync = true
@@ -340,6 +351,8 @@ package final class Pipeline {
     do throws(SetupError) {
       if events != nil { try events!.setPorts(capturedPorts) }
       if ring != nil { try ring!.setPorts(capturedPorts) }
+      // Entries that are older than the filter gave no event.
+      needsResync = true
     } catch {
       log.error("cannot watch the port", ["reason": .text(error.description)])
     }
