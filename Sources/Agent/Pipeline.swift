@@ -88,6 +88,10 @@ package final class Pipeline {
   package var wallNow: WallTime { clock.wallNow }
   package func isUp(_ source: Source) -> Bool { failures[source.rawValue] == nil }
   package var wakeups: UInt64 { loop.wakeups }
+  /// Each CPU's share of the conntrack counters.
+  package var countersByCPU: [(cpu: Int, counters: ConntrackCounters)] {
+    (0..<accumulator.cpuCount).compactMap { cpu in accumulator.counters(cpu: cpu).map { (cpu, $0) } }
+  }
 
   package func watch(_ descriptor: Int32, as token: EventToken) throws(SetupError) { try loop.add(descriptor, as: token, .immediate) }
 

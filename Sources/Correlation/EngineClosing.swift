@@ -22,7 +22,9 @@ extension Engine {
     if transmissions.slots[head].incidentID == 0 {
       transmissions.slots[head].incidentID = makeIncidentID()
       transmissions.slots[head].firstVerdict = loss.verdict
+      transmissions.slots[head].firstReason = loss.reason
       transmissions.slots[head].firstGrade = loss.grade
+      transmissions.slots[head].firstEvidence = loss.evidence
     }
     transmissions.slots[head].lostAttempts &+= 1
     records.append(.lost(record(slot, loss)))
@@ -118,9 +120,13 @@ extension Engine {
     guard query.lostAttempts > 0, query.head == head, query.vantage == .client else { return }
     var closed = ClosedQuery()
     closed.incidentID = query.incidentID
+    closed.lookupID = lookupID(query)
+    closed.lookupTime = query.lookupTime
     closed.time = query.askedWall
     closed.observedTime = wallNow
     closed.verdict = query.firstVerdict
+    closed.reason = query.firstReason
+    closed.evidence = query.firstEvidence
     closed.grade = query.firstGrade
     if query.isAnsweredElsewhere {
       closed.impact = .none
@@ -140,6 +146,13 @@ extension Engine {
     closed.server = query.server
     closed.clientIsServer = answersDNS(query.client.address)
     records.append(.closed(closed))
+  }
+
+  private func lookupID(_ query: Transmission) -> UInt64 {
+    var hash = SeededHash(seed: configuration.seed)
+    hash.combine(query.lookupSocket)
+    hash.combine(query.nameHash)
+    return hash.finish()
   }
 
   /// Gives a transmission's slot and name back.

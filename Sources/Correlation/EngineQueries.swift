@@ -186,6 +186,7 @@ extension Engine {
     transmissions.slots[slot].server = server
     transmissions.slots[slot].asked = packet.time
     transmissions.slots[slot].askedWall = packet.wallTime
+    transmissions.slots[slot].lookupTime = packet.wallTime
     transmissions.slots[slot].askedInterface = packet.interface
     transmissions.slots[slot].lastAsked = packet.time
     transmissions.slots[slot].isHostClient = isHostClient
@@ -316,6 +317,8 @@ extension Engine {
       {
         transmissions.slots[slot].joins = other
         transmissions.slots[slot].joinsGeneration = waiting.generation
+        transmissions.slots[slot].lookupSocket = waiting.lookupSocket
+        transmissions.slots[slot].lookupTime = waiting.lookupTime
         transmissions.slots[other].isJoined = true
         transmissions.slots[other].attempts &+= 1
         transmissions.slots[other].lastAsked = mine.asked
