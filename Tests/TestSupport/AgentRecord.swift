@@ -16,6 +16,13 @@ package struct AgentRecord: Decodable, Sendable {
   package var server: String?
   package var winnerServer: String?
   package var impact: String?
+  package var impactGrade: String?
+  package var delaySeconds: Double?
+  package var attempt: Int?
+  package var attempts: Int?
+  package var siblingID: Int?
+  package var siblingType: String?
+  package var incident: String?
 
   private enum CodingKeys: String, CodingKey {
     case event, verdict, grade, reason, vantage, evidence
@@ -26,7 +33,12 @@ package struct AgentRecord: Decodable, Sendable {
     case clientPort = "client.port"
     case server = "server.address"
     case winnerServer = "winner.server.address"
-    case impact
+    case impact, attempt, attempts
+    case impactGrade = "impact.grade"
+    case delaySeconds = "delay_seconds"
+    case siblingID = "sibling.dns.id"
+    case siblingType = "sibling.dns.question.type"
+    case incident = "incident.id"
   }
 
   package static func parse(_ text: String) throws -> [AgentRecord] {
