@@ -208,8 +208,9 @@ package final class Pipeline {
     clock.sweep()
     let now = clock.now
     if nextReopen <= now { reopen() }
-    drainDevices()
     if ring != nil { ring!.collect() }
+    // A device is known before its first packet is looked at.
+    drainDevices()
     drainEvents()
     let packets = drainPackets(now)
     noteLosses(now)
@@ -299,7 +300,12 @@ package final class Pipeline {
     do throws(SetupError) {
       let dump = try requests!.dump(ports: capturedPorts) { event in engine.observe(event) }
       log.debug("read the conntrack table", ["entries": .integer(Int64(dump.entries)), "kept": .integer(Int64(dump.matched))])
-      setBlind(.conntrack, false)
+      if dump.isIncomplete {
+        log.warn("the conntrack table changed while it was read: reading it again")
+        needsResync = true
+      } else {
+        setBlind(.conntrack, false)
+      }
     } catch {
       fail(.counters, error)
       needsResync = true
@@ -338,7 +344,7 @@ package final class Pipeline {
         } else {
           excluded.remove(device.index)
         }
-        engine.deviceChanged(device.index, device.kind)
+        engine.deviceChanged(device.index, device.kind, master: device.master)
       case .deviceRemoved(let index):
         excluded.remove(index)
         engine.deviceRemoved(index)
@@ -350,7 +356,7 @@ package final class Pipeline {
 
   /// A backend answers on another port: both kernel filters must let it through.
   private func capturePorts() {
-    capturedPorts = options.engine.ports + engine.takeNewPorts()
+    capturedPorts = Array((options.engine.ports + engine.takeNewPorts()).prefix(PacketFilter.maximumPorts))
     log.info("also watching a backend's port", ["ports": .text(capturedPorts.map { String($0) }.joined(separator: " "))])
     do throws(SetupError) {
       if events != nil { try events!.setPorts(capturedPorts) }

@@ -113,6 +113,7 @@ struct CounterHistory: ~Copyable {
     var chainTooLongMoved = false
     /// drop moved on its own or early_drop moved while the table was nearly full.
     var tableWasFull = false
+    var earlyDropMoved = false
     /// More failures than the candidates can account for.
     var hasForeignFailures = true
   }
@@ -157,6 +158,7 @@ struct CounterHistory: ~Copyable {
     result.drop = end.drop &- first.drop
     result.chainTooLongMoved = end.chainTooLong != first.chainTooLong
     result.tableWasFull = (isNearLimit(firstAge, lastAge) && result.drop > result.insertFailed) || end.earlyDrop != first.earlyDrop
+    result.earlyDropMoved = end.earlyDrop != first.earlyDrop
     let moved = usesInsertFailed ? result.insertFailed : result.drop
     if moved == 0 {
       result.finding = .quiet

@@ -11,6 +11,8 @@ package struct EngineConfiguration: Sendable {
   package var timeout: Int64 = 10 * Nanoseconds.perSecond
   /// Ports on which servers are asked (`--dns.port`).
   package var ports: [UInt16] = [53]
+  /// nf_conntrack_udp_timeout: how long an entry without a reply lives, nanoseconds.
+  package var unrepliedTimeout: Int64 = 30 * Nanoseconds.perSecond
   /// False where outgoing copies are not captured (`--capture.outgoing=false`): no leg but `asked` and `came` exists then.
   package var capturesOutgoing = true
   /// Random per start: keys of the tables, base of incident ids.
@@ -81,7 +83,8 @@ package struct Engine: ~Copyable {
 
   // MARK: The node
 
-  package mutating func deviceChanged(_ index: UInt32, _ kind: NetworkDevice.Kind) { node.set(index, kind) }
+  /// - Parameter master: the bridge that the device is a port of; 0 if none.
+  package mutating func deviceChanged(_ index: UInt32, _ kind: NetworkDevice.Kind, master: UInt32 = 0) { node.set(index, kind, master: master) }
   package mutating func deviceRemoved(_ index: UInt32) {
     node.removeDevice(index)
     paths.forget(interface: index)
@@ -97,7 +100,8 @@ package struct Engine: ~Copyable {
   package mutating func observe(_ packet: PacketObservation, name: RawSpan) {
     if packet.transport == .tcp {
       totals.tcpMessages &+= 1
-    } else if packet.destination.address.isMulticast {
+    } else if packet.destination.address.isMulticast || packet.dns.opcode != 0 {
+      // Not a question to one server: mDNS, UPDATE, NOTIFY.
       totals.unmatchedCopies &+= 1
     } else if packet.dns.isResponse {
       observeAnswer(packet)
@@ -171,6 +175,7 @@ package struct Engine: ~Copyable {
       close(slot, lost: loss)
     }
     for index in 0..<configuration.transmissions where transmissions.slots[Int32(index)].state != .free { closeQuery(Int32(index)) }
+    for source in BlindSource.allCases { blindEnded(source, at: self.now, wall: wall) }
   }
 
   // MARK: What is known

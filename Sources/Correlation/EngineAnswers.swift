@@ -4,7 +4,11 @@ extension Engine {
   /// A copy of an answer: *came* on its way in, *delivered* on its way out from the address that was asked.
   mutating func observeAnswer(_ packet: PacketObservation) {
     // Between a bridge and its ports the answer may be translated by half (br_netfilter): the port's copy decides.
-    if packet.isOutgoing && node.kind(of: packet.interface) == .bridge { return }
+    // On loopback the copy that comes in follows at once.
+    if packet.isOutgoing {
+      let kind = node.kind(of: packet.interface)
+      if kind == .bridge || kind == .loopback { return }
+    }
     if packet.dns.questionCount == 0 {
       observeAnswerWithoutQuestion(packet)
       return
@@ -132,11 +136,7 @@ extension Engine {
     let entry = entries.find(reply: packet.tuple, zone: nil)
     if entry >= 0 { entries.touch(entry, at: packet.time) }
     if node.kind(of: packet.interface) == .workload { node.noteServer(packet.source.address) }
-    if transmissions.slots[slot].isHostClient || node.isLocal(transmissions.slots[slot].client.address) {
-      acceptAtHost(packet, for: slot)
-    } else if !configuration.capturesOutgoing {
-      deliver(slot, packet)
-    }
+    if isAcceptedOnArrival(transmissions.slots[slot]) { acceptOnArrival(packet, for: slot) }
   }
 
   private mutating func takeOutgoing(_ packet: PacketObservation, for slot: Int32) {
@@ -163,8 +163,8 @@ extension Engine {
     return packet.destination == transmission.client && services.find(transmission.server, backend: packet.source) >= 0
   }
 
-  /// A process of the node has the answer once it came, if the entry still translates it. An answer that opened an entry of its own was not.
-  private mutating func acceptAtHost(_ packet: PacketObservation, for slot: Int32) {
+  /// Nothing leaves any more: the client has the answer once it came, if the entry still translates it. One that opened an entry of its own is not.
+  private mutating func acceptOnArrival(_ packet: PacketObservation, for slot: Int32) {
     let opened = entries.find(original: packet.tuple, zone: nil)
     if opened >= 0 && !entries.entries[opened].isDumped && packet.time - entries.entries[opened].newAt < Self.lookupTime
       && entries.entries[opened].newAt >= packet.time
@@ -184,6 +184,10 @@ extension Engine {
     }
     let head = transmission.head
     let isFirst = transmissions.slots[head].accepted == .zero
+    if transmission.state == .open && isTooLate(transmission) {
+      close(slot, lost: Loss(.lateAnswer, .none, transmissions.slots[head].isJoined ? .inferred : .observed, [.asked, .sent, .came]))
+      return
+    }
     if isFirst { transmissions.slots[head].accepted = packet.time }
     if transmission.state == .open {
       transmissions.slots[slot].state = .answered
@@ -192,7 +196,7 @@ extension Engine {
     // After a verdict this only tells that the path hides a leg, and when the query ended.
     if !transmission.isHostClient && !blind.isOpen(.packets) {
       paths.noteAnswered(
-        interface: transmission.askedInterface, isTranslated: isTranslated(transmission), sawSent: transmission.wasSent || transmission.isLocalServer,
+        interface: transmission.askedInterface, isTranslated: isTranslated(transmission), sawSent: transmission.wasSent || isServedHere(transmission),
         sawDelivered: true, at: packet.time)
     }
     if transmission.hasTwin { tellTwins(slot) }
@@ -201,6 +205,13 @@ extension Engine {
     {
       transmissions.slots[transmission.joins].accepted = packet.time
     }
+  }
+
+  /// True if the client has stopped to wait for this one: its query was asked again and answered, or asked again from another socket.
+  private func isTooLate(_ transmission: Transmission) -> Bool {
+    let query = transmissions.slots[transmission.head]
+    guard transmission.attempt < query.attempts else { return false }
+    return query.accepted != .zero || (query.isJoined && transmission.delivered > query.lastAsked)
   }
 
   /// Whether the way of this transmission leads through a translation: by the sent leg where there is one, else by what its server is known for.

@@ -62,6 +62,7 @@ extension Engine {
     } else {
       evidence.kind = .original
       evidence.winnerServer = transmission.server
+      evidence.backend = entry.reply.source
     }
     return evidence
   }
@@ -83,6 +84,7 @@ extension Engine {
     var evidence = ClashEvidence()
     evidence.kind = entry.original.source == transmission.client ? .reply : .source
     evidence.winnerServer = entry.original.destination
+    evidence.backend = entry.reply.source
     if evidence.kind == .source { evidence.winnerClient = entry.original.source }
     // Who was not seen to leave after this one was asked may have been inserted before.
     evidence.isCertain = sentAt != .zero && !entry.isDumped

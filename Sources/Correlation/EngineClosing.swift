@@ -56,7 +56,11 @@ extension Engine {
     lost.server = transmission.server
     lost.clientIsHost = transmission.isHostClient
     lost.clientIsServer = answersDNS(transmission.client.address)
-    if transmission.wasSent && transmission.sentDestination != transmission.server { lost.backend = transmission.sentDestination }
+    if transmission.wasSent && transmission.sentDestination != transmission.server {
+      lost.backend = transmission.sentDestination
+    } else {
+      lost.backend = loss.backend
+    }
     lost.winnerServer = loss.winnerServer
     lost.winnerClient = loss.winnerClient
     if transmission.hasSibling {
@@ -137,7 +141,8 @@ extension Engine {
       closed.impact = .failed
       closed.delay = max(0, query.lastAsked - query.asked)
     }
-    closed.impactObserved = !query.isJoined
+    // An agent that stops does not see the end.
+    closed.impactObserved = !query.isJoined && !blind.isOpen(.shutdown)
     closed.attempts = query.attempts
     closed.dnsID = query.dnsID
     closed.name = names.bytes(query.name, length: Int(query.nameLength))

@@ -10,6 +10,8 @@ struct Loss {
   var winnerClient: Endpoint?
   var insertFailed: UInt64 = 0
   var drop: UInt64 = 0
+  /// Where it would have gone.
+  var backend: Endpoint?
   var blindSource: BlindSource?
 
   init(_ verdict: Verdict, _ reason: Reason, _ grade: Grade, _ evidence: Evidence) {
@@ -42,6 +44,8 @@ struct ClashEvidence {
   var kind: Kind = .none
   var winnerServer: Endpoint?
   var winnerClient: Endpoint?
+  /// The backend that both needed.
+  var backend: Endpoint?
   /// False where the backend that both need is not known to serve this transmission's server.
   var isCertain = true
 
@@ -136,10 +140,11 @@ extension Engine {
   }
 
   /// True if the server, translated or not, is this node itself: then nothing leaves.
-  private func isServedHere(_ transmission: Transmission) -> Bool {
-    if transmission.isLocalServer && services.first(transmission.server) < 0 { return true }
+  func isServedHere(_ transmission: Transmission) -> Bool {
+    let row = services.first(transmission.server)
+    if row < 0 { return transmission.isLocalServer }
     let entry = entries.find(original: transmission.originalTuple, zone: nil)
-    return entry >= 0 && node.isLocal(entries.entries[entry].reply.source.address)
+    return node.isLocal(entry >= 0 ? entries.entries[entry].reply.source.address : services.rows[row].backend.address)
   }
 
   // MARK: Asked, not sent
@@ -238,6 +243,7 @@ extension Engine {
       loss.reason = .none
       loss.winnerServer = clash.winnerServer
       loss.winnerClient = clash.winnerClient
+      loss.backend = clash.backend
       switch clash.kind {
       case .original: loss.verdict = .dnatClashDropped
       case .source, .unforeseeable: loss.verdict = .snatClashDropped
@@ -255,7 +261,7 @@ extension Engine {
 
   // MARK: Sent, not answered
 
-  private func judgeForwarded(_ transmission: Transmission) -> Loss {
+  private mutating func judgeForwarded(_ transmission: Transmission) -> Loss {
     var evidence: Evidence = [.asked]
     if transmission.wasSent { evidence.insert(.sent) }
     let isLocal = !transmission.wasSent && !transmission.hasCome && isServedHere(transmission)
@@ -281,7 +287,7 @@ extension Engine {
   }
 
   /// An answer came to this node and never left it towards the client from the address that was asked.
-  private func judgeUndelivered(_ transmission: Transmission, _ evidence: Evidence, _ isObservable: Bool) -> Loss {
+  private mutating func judgeUndelivered(_ transmission: Transmission, _ evidence: Evidence, _ isObservable: Bool) -> Loss {
     let reply = transmission.sentTuple.inverse
     let clash = entries.find(reply: reply, zone: nil, natClash: true)
     let hadClash =
@@ -311,14 +317,26 @@ extension Engine {
       var loss = Loss(.answerUntranslated, .none, .inferred, evidence)
       if openedEntry { loss.evidence.insert(.answerOpenedEntry) }
       if transmission.untranslated != .zero { loss.evidence.insert(.untranslatedCopy) }
-      let entry = entries.find(original: transmission.originalTuple, zone: nil)
-      if entry >= 0 && entries.entries[entry].isDestroyed && entries.entries[entry].destroyedAt >= transmission.asked {
-        loss.reason = .entryDeleted
-      }
-      if eventsBlind == nil && isObservable && loss.reason != .none { loss.grade = .observed }
+      loss.reason = whyUntranslated(transmission, openedEntry: openedEntry)
+      // Seen, not concluded from what was not seen: the path need not have shown its legs.
+      if eventsBlind == nil && loss.reason != .none { loss.grade = .observed }
       return loss
     }
     return Loss(.answerDroppedOnNode, .none, isObservable && eventsBlind == nil ? .observed : .inferred, evidence)
+  }
+
+  /// Why an answer was not translated back, where it can be told.
+  private mutating func whyUntranslated(_ transmission: Transmission, openedEntry: Bool) -> Reason {
+    let slot = entries.find(original: transmission.originalTuple, zone: nil)
+    if slot >= 0, entries.entries[slot].isDestroyed, entries.entries[slot].destroyedAt >= transmission.asked {
+      let entry = entries.entries[slot]
+      if entry.destroyedAt - max(entry.newAt, transmission.asked) >= configuration.unrepliedTimeout - Nanoseconds.perSecond { return .expired }
+      return counters.finding(around: entry.destroyedAt).earlyDropMoved ? .earlyDrop : .entryDeleted
+    }
+    // From port to port of one bridge, past connection tracking (bridge-nf-call-iptables=0).
+    let bridge = node.master(of: transmission.askedInterface)
+    if !openedEntry && bridge != 0 && bridge == node.master(of: transmission.cameInterface) { return .bridgeBypass }
+    return .none
   }
 
   // MARK: Blindness

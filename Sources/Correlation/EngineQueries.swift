@@ -12,6 +12,8 @@ extension Engine {
   }
 
   private mutating func observeIncomingQuery(_ packet: PacketObservation, key: UInt64, name: RawSpan) {
+    // What comes in over loopback left there a moment before, and was seen then.
+    if node.kind(of: packet.interface) == .loopback && configuration.capturesOutgoing { return }
     var slot = transmissions.first(question: key)
     var steps = 0
     while slot >= 0, steps < TransmissionTable.longestWalk {
@@ -175,7 +177,7 @@ extension Engine {
   private mutating func open(_ packet: PacketObservation, client: Endpoint, server: Endpoint, isHostClient: Bool, name: RawSpan) {
     let kind = node.kind(of: packet.interface)
     let isServerLocal = node.isLocal(server.address)
-    let cameOverUplink = !isHostClient && (kind == .uplink || kind == .tunnel)
+    let cameOverUplink = !isHostClient && (kind == .uplink || kind == .tunnel || kind == .other)
     guard let slot = transmissions.take(client: client, dns: packet.dns) else {
       if !cameOverUplink {
         countOpened(packet.dns.queryType)
