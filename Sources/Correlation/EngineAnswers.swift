@@ -39,29 +39,28 @@ extension Engine {
 
   /// Credits the copy to the transmission if it fits. The newest that fits gets the first answer, the one before it the second.
   private mutating func take(_ packet: PacketObservation, for slot: Int32) -> Bool {
-    let transmission = transmissions.slots[slot]
-    guard transmission.asked <= packet.time, transmission.isVantageSettled else { return false }
-    return packet.isOutgoing ? takeOutgoing(packet, for: slot, transmission) : takeIncoming(packet, for: slot, transmission)
+    guard transmissions.slots[slot].asked <= packet.time, transmissions.slots[slot].isVantageSettled else { return false }
+    return packet.isOutgoing ? takeOutgoing(packet, for: slot) : takeIncoming(packet, for: slot)
   }
 
-  private mutating func takeIncoming(_ packet: PacketObservation, for slot: Int32, _ transmission: Transmission) -> Bool {
+  private mutating func takeIncoming(_ packet: PacketObservation, for slot: Int32) -> Bool {
     let isExact: Bool
-    if transmission.wasSent {
-      isExact = packet.source == transmission.sentDestination && packet.destination == transmission.sentSource
+    if transmissions.slots[slot].wasSent {
+      isExact = packet.source == transmissions.slots[slot].sentDestination && packet.destination == transmissions.slots[slot].sentSource
     } else if configuration.capturesOutgoing {
-      isExact = answersUnsent(packet, transmission)
+      isExact = answersUnsent(packet, transmissions.slots[slot])
     } else {
-      isExact = packet.destination == transmission.client || answersUnsent(packet, transmission)
+      isExact = packet.destination == transmissions.slots[slot].client || answersUnsent(packet, transmissions.slots[slot])
     }
     if isExact {
-      if transmission.hasCome {
+      if transmissions.slots[slot].hasCome {
         // Another copy of the same answer (VLAN, bridge), or a second answer: that one belongs to an earlier attempt.
-        return packet.interface != transmission.cameInterface && packet.time - transmission.came < Self.forwardingTime
+        return packet.interface != transmissions.slots[slot].cameInterface && packet.time - transmissions.slots[slot].came < Self.forwardingTime
       }
       transmissions.slots[slot].came = packet.time
       transmissions.slots[slot].cameInterface = packet.interface
       if node.kind(of: packet.interface) == .workload { node.noteServer(packet.source.address) }
-      if transmission.isHostClient || node.isLocal(transmission.client.address) {
+      if transmissions.slots[slot].isHostClient || node.isLocal(transmissions.slots[slot].client.address) {
         acceptAtHost(packet, for: slot)
       } else if !configuration.capturesOutgoing {
         deliver(slot, packet)
@@ -69,8 +68,8 @@ extension Engine {
       return true
     }
     // The bridge's own copy, translated by half.
-    return transmission.hasCome && packet.interface != transmission.cameInterface
-      && (packet.destination == transmission.client || packet.source == transmission.server)
+    return transmissions.slots[slot].hasCome && packet.interface != transmissions.slots[slot].cameInterface
+      && (packet.destination == transmissions.slots[slot].client || packet.source == transmissions.slots[slot].server)
   }
 
   /// The sent leg was not seen: the entry, or the plain tuple, tells whose answer it is.
@@ -81,17 +80,17 @@ extension Engine {
     return packet.destination == transmission.client && services.find(transmission.server, backend: packet.source) >= 0
   }
 
-  private mutating func takeOutgoing(_ packet: PacketObservation, for slot: Int32, _ transmission: Transmission) -> Bool {
-    guard packet.destination == transmission.client, !transmission.isHostClient else { return false }
-    if packet.source == transmission.server {
-      if transmission.wasDelivered {
-        return packet.interface != transmission.deliveredInterface && packet.time - transmission.delivered < Self.forwardingTime
+  private mutating func takeOutgoing(_ packet: PacketObservation, for slot: Int32) -> Bool {
+    guard packet.destination == transmissions.slots[slot].client, !transmissions.slots[slot].isHostClient else { return false }
+    if packet.source == transmissions.slots[slot].server {
+      if transmissions.slots[slot].wasDelivered {
+        return packet.interface != transmissions.slots[slot].deliveredInterface && packet.time - transmissions.slots[slot].delivered < Self.forwardingTime
       }
       deliver(slot, packet)
       return true
     }
     // Towards the client, from an address that it did not ask.
-    guard transmission.hasCome, packet.source == transmission.sentDestination, transmission.untranslated == .zero else { return false }
+    guard transmissions.slots[slot].hasCome, packet.source == transmissions.slots[slot].sentDestination, transmissions.slots[slot].untranslated == .zero else { return false }
     transmissions.slots[slot].untranslated = packet.time
     return true
   }
@@ -110,23 +109,23 @@ extension Engine {
   private mutating func deliver(_ slot: Int32, _ packet: PacketObservation) {
     transmissions.slots[slot].delivered = packet.time
     transmissions.slots[slot].deliveredInterface = packet.interface
-    let transmission = transmissions.slots[slot]
-    guard transmission.state == .open else { return }
+    guard transmissions.slots[slot].state == .open else { return }
     transmissions.slots[slot].state = .answered
-    guard transmission.vantage == .client else { return }
-    let head = transmission.head
+    guard transmissions.slots[slot].vantage == .client else { return }
+    let head = transmissions.slots[slot].head
     if transmissions.slots[head].accepted == .zero { transmissions.slots[head].accepted = packet.time }
-    noteAnswered(transmission, packet, since: transmissions.slots[head].asked)
-    if !transmission.isHostClient && !blind.isOpen(.packets) {
+    noteAnswered(packet, since: transmissions.slots[head].asked)
+    if !transmissions.slots[slot].isHostClient && !blind.isOpen(.packets) {
       paths.noteAnswered(
-        interface: transmission.askedInterface, isTranslated: isTranslated(transmission), sawSent: transmission.wasSent || transmission.isLocalServer,
+        interface: transmissions.slots[slot].askedInterface, isTranslated: isTranslated(transmissions.slots[slot]), sawSent: transmissions.slots[slot].wasSent || transmissions.slots[slot].isLocalServer,
         sawDelivered: true, at: packet.time)
     }
-    if transmission.hasTwin { tellTwins(slot) }
-    if transmission.joins >= 0 && transmissions.slots[transmission.joins].generation == transmission.joinsGeneration
-      && transmissions.slots[transmission.joins].accepted == .zero
+    if transmissions.slots[slot].hasTwin { tellTwins(slot) }
+    let joined = transmissions.slots[slot].joins
+    if joined >= 0 && transmissions.slots[joined].generation == transmissions.slots[slot].joinsGeneration
+      && transmissions.slots[joined].accepted == .zero
     {
-      transmissions.slots[transmission.joins].accepted = packet.time
+      transmissions.slots[joined].accepted = packet.time
     }
   }
 
@@ -135,7 +134,7 @@ extension Engine {
     transmission.wasSent ? transmission.sentDestination != transmission.server : services.isTranslated(transmission.server)
   }
 
-  private mutating func noteAnswered(_ transmission: Transmission, _ packet: PacketObservation, since asked: Instant) {
+  private mutating func noteAnswered(_ packet: PacketObservation, since asked: Instant) {
     let duration = max(0, packet.time - asked)
     let code: Int
     switch packet.dns.responseCode {

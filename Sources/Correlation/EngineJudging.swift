@@ -87,20 +87,20 @@ extension Engine {
   // MARK: Timers
 
   mutating func fire(_ slot: Int32) {
-    let transmission = transmissions.slots[slot]
-    switch transmission.state {
+    switch transmissions.slots[slot].state {
     case .free:
       break
     case .answered:
-      if now - transmission.delivered < Self.witnessTime, transmission.head == slot || transmission.openAttempts == 0 {
-        timers.set(slot, at: transmission.delivered + Self.witnessTime)
+      let delivered = transmissions.slots[slot].delivered
+      if now - delivered < Self.witnessTime, transmissions.slots[slot].head == slot || transmissions.slots[slot].openAttempts == 0 {
+        timers.set(slot, at: delivered + Self.witnessTime)
       } else {
         retire(slot)
       }
     case .lost:
       retire(slot)
     case .open:
-      fireOpen(slot, transmission)
+      fireOpen(slot, transmissions.slots[slot])
     }
   }
 

@@ -245,15 +245,11 @@ extension Engine {
 
   /// Finds the query that this transmission is an attempt of, and its siblings in the lookup.
   private mutating func joinQuery(_ slot: Int32) {
-    let mine = transmissions.slots[slot]
     var other = transmissions.after(question: slot)
     var steps = 0
     while other >= 0, steps < TransmissionTable.longestWalk {
-      let candidate = transmissions.slots[other]
-      if candidate.questionHash == mine.questionHash && candidate.dnsID == mine.dnsID && candidate.client == mine.client
-        && candidate.server == mine.server && candidate.vantage == .client && candidate.isHostClient == mine.isHostClient
-      {
-        join(slot, to: candidate.head)
+      if isSameQuery(other, slot) {
+        join(slot, to: transmissions.slots[other].head)
         return
       }
       other = transmissions.after(question: other)
@@ -261,6 +257,13 @@ extension Engine {
     }
     findSiblings(slot)
     if transmissions.stalled > 0 && !transmissions.slots[slot].hasTwin { joinStalled(slot) }
+  }
+
+  private func isSameQuery(_ other: Int32, _ slot: Int32) -> Bool {
+    transmissions.slots[other].questionHash == transmissions.slots[slot].questionHash
+      && transmissions.slots[other].dnsID == transmissions.slots[slot].dnsID && transmissions.slots[other].client == transmissions.slots[slot].client
+      && transmissions.slots[other].server == transmissions.slots[slot].server && transmissions.slots[other].vantage == .client
+      && transmissions.slots[other].isHostClient == transmissions.slots[slot].isHostClient
   }
 
   private mutating func join(_ slot: Int32, to head: Int32) {

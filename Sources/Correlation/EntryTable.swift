@@ -125,7 +125,8 @@ struct EntryTable: ~Copyable {
   private mutating func takeSlot(now: Instant) -> Int32 {
     while true {
       if let slot = pool.take() {
-        order[(orderHead + orderCount) % order.count] = slot
+        let end = orderHead + orderCount
+        order[end < order.count ? end : end - order.count] = slot
         orderCount += 1
         return slot
       }
@@ -138,7 +139,7 @@ struct EntryTable: ~Copyable {
 
   private mutating func evictOldest() {
     let slot = order[orderHead]
-    orderHead = (orderHead + 1) % order.count
+    orderHead = orderHead + 1 == order.count ? 0 : orderHead + 1
     orderCount -= 1
     byReply.remove(slot, hash: entries[slot].replyHash)
     if !entries[slot].isNATClash { byOriginal.remove(slot, hash: entries[slot].originalHash) }
