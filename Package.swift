@@ -10,6 +10,8 @@ let swift: [SwiftSetting] = [
   .enableUpcomingFeature("InternalImportsByDefault"),
   .enableUpcomingFeature("MemberImportVisibility"),
   .enableExperimentalFeature("Lifetimes"),
+  // The pipeline is one thread and takes no overlapping accesses (debug builds and their tests check it); the checks are an eighth of a query's cost.
+  .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
 ]
 let testSwift: [SwiftSetting] = [
   .swiftLanguageMode(.v6),

@@ -255,7 +255,7 @@ package final class Pipeline {
       let observation = PacketObservation(
         time: clock.instant(of: header.stamp), wallTime: header.stamp, interface: header.interface, isOutgoing: header.isOutgoing,
         source: packet.source, destination: packet.destination, transport: packet.transport, dns: packet.dns)
-      decoder.withName { name in engine.observe(observation, name: name) }
+      decoder.withName(in: bytes) { name in engine.observe(observation, name: name) }
     } catch {
       tally.decodeErrors[Int(error.rawValue)] &+= 1
     }

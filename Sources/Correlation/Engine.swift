@@ -233,13 +233,14 @@ struct SlotQueue: ~Copyable {
   /// False if the queue is full.
   mutating func append(_ item: Item) -> Bool {
     guard count < items.count else { return false }
-    items[(head + count) % items.count] = item
+    let end = head + count
+    items[end < items.count ? end : end - items.count] = item
     count += 1
     return true
   }
 
   mutating func removeFirst() {
-    head = (head + 1) % items.count
+    head = head + 1 == items.count ? 0 : head + 1
     count -= 1
   }
 }

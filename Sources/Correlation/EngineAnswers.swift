@@ -199,11 +199,12 @@ extension Engine {
         interface: transmission.askedInterface, isTranslated: isTranslated(transmission), sawSent: transmission.wasSent || isServedHere(transmission),
         sawDelivered: true, at: packet.time)
     }
-    if transmission.hasTwin { tellTwins(slot) }
-    if transmission.joins >= 0 && transmissions.slots[transmission.joins].generation == transmission.joinsGeneration
-      && transmissions.slots[transmission.joins].accepted == .zero
+    if transmissions.slots[slot].hasTwin { tellTwins(slot) }
+    let joined = transmissions.slots[slot].joins
+    if joined >= 0 && transmissions.slots[joined].generation == transmissions.slots[slot].joinsGeneration
+      && transmissions.slots[joined].accepted == .zero
     {
-      transmissions.slots[transmission.joins].accepted = packet.time
+      transmissions.slots[joined].accepted = packet.time
     }
   }
 

@@ -91,8 +91,7 @@ extension Engine {
   // MARK: Timers
 
   mutating func fire(_ slot: Int32) {
-    let transmission = transmissions.slots[slot]
-    switch transmission.state {
+    switch transmissions.slots[slot].state {
     case .free:
       break
     case .answered:
@@ -102,7 +101,7 @@ extension Engine {
     case .lost:
       retire(slot)
     case .open:
-      fireOpen(slot, transmission)
+      fireOpen(slot, transmissions.slots[slot])
     }
   }
 

@@ -245,7 +245,6 @@ extension Engine {
 
   /// Finds the query that this transmission is an attempt of, and its siblings in the lookup.
   private mutating func joinQuery(_ slot: Int32) {
-    let mine = transmissions.slots[slot]
     var other = transmissions.after(question: slot)
     var steps = 0
     while other >= 0, steps < TransmissionTable.longestWalk {
@@ -263,6 +262,13 @@ extension Engine {
     }
     findSiblings(slot)
     if transmissions.stalled > 0 && !transmissions.slots[slot].hasTwin { joinStalled(slot) }
+  }
+
+  private func isSameQuery(_ other: Int32, _ slot: Int32) -> Bool {
+    transmissions.slots[other].questionHash == transmissions.slots[slot].questionHash
+      && transmissions.slots[other].dnsID == transmissions.slots[slot].dnsID && transmissions.slots[other].client == transmissions.slots[slot].client
+      && transmissions.slots[other].server == transmissions.slots[slot].server && transmissions.slots[other].vantage == .client
+      && transmissions.slots[other].isHostClient == transmissions.slots[slot].isHostClient
   }
 
   private mutating func join(_ slot: Int32, to head: Int32) {
