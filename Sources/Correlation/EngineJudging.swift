@@ -96,7 +96,7 @@ extension Engine {
       break
     case .answered:
       // By the wheel's time: where the agent slept, its neighbours' verdicts are yet to fall.
-      let end = transmission.asked + Self.witnessTime
+      let end = transmissions.slots[slot].asked + Self.witnessTime
       if timers.time < end { timers.set(slot, at: end) } else { retire(slot) }
     case .lost:
       retire(slot)

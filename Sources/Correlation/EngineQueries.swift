@@ -248,13 +248,11 @@ extension Engine {
     var other = transmissions.after(question: slot)
     var steps = 0
     while other >= 0, steps < TransmissionTable.longestWalk {
-      let candidate = transmissions.slots[other]
-      if candidate.questionHash == mine.questionHash && candidate.dnsID == mine.dnsID && candidate.client == mine.client
-        && candidate.server == mine.server && candidate.vantage == .client && candidate.isHostClient == mine.isHostClient
-      {
+      if isSameQuery(other, slot) {
+        let head = transmissions.slots[other].head
         // An answered query is over: the same ID again is a new one.
-        if transmissions.slots[candidate.head].accepted != .zero { break }
-        join(slot, to: candidate.head)
+        if transmissions.slots[head].accepted != .zero { break }
+        join(slot, to: head)
         return
       }
       other = transmissions.after(question: other)
@@ -269,6 +267,12 @@ extension Engine {
       && transmissions.slots[other].dnsID == transmissions.slots[slot].dnsID && transmissions.slots[other].client == transmissions.slots[slot].client
       && transmissions.slots[other].server == transmissions.slots[slot].server && transmissions.slots[other].vantage == .client
       && transmissions.slots[other].isHostClient == transmissions.slots[slot].isHostClient
+  }
+
+  private func isSameQuery(_ a: Int32, _ b: Int32) -> Bool {
+    transmissions.slots[a].questionHash == transmissions.slots[b].questionHash && transmissions.slots[a].dnsID == transmissions.slots[b].dnsID
+      && transmissions.slots[a].client == transmissions.slots[b].client && transmissions.slots[a].server == transmissions.slots[b].server
+      && transmissions.slots[a].vantage == .client && transmissions.slots[a].isHostClient == transmissions.slots[b].isHostClient
   }
 
   private mutating func join(_ slot: Int32, to head: Int32) {
