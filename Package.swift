@@ -68,7 +68,8 @@ let package = Package(
     .testTarget(
       name: "LinuxIOTests", dependencies: ["LinuxIO", "Wire", "Flows", "TestSupport", "CLinux", "CConntrack", "AllocationCount"],
       swiftSettings: testSwift),
-    .testTarget(name: "AgentTests", dependencies: ["Agent", "Flows", "TestSupport"], swiftSettings: testSwift),
+    .testTarget(
+      name: "AgentTests", dependencies: ["Agent", "Flows", "LinuxIO", "Reporting", "TestSupport"], swiftSettings: testSwift),
     .testTarget(
       name: "KernelTests", dependencies: ["TestSupport", "Flows", "racetrack", "racelab"], path: "Tests/Kernel", swiftSettings: testSwift),
   ]

@@ -150,7 +150,8 @@ struct TransmissionTable: ~Copyable {
       askedInterface: 0, sentInterface: 0, cameInterface: 0, deliveredInterface: 0, sentSource: .none, sentDestination: .none,
       isSentAmbiguous: false, candidate: -1, name: 0, nameLength: 0, head: slot, attempt: 1, attempts: 1, openAttempts: 0, lostAttempts: 0,
       lastAsked: .zero, accepted: .zero, isAnsweredElsewhere: false, hasTwin: false, isRetired: false, isJoined: false, isStalled: false,
-      joins: -1, joinsGeneration: 0, stalledKey: 0, incidentID: 0, firstVerdict: .unknown, firstReason: .none, firstGrade: .inferred, firstEvidence: [],
+      joins: -1, joinsGeneration: 0, stalledKey: 0, incidentID: 0, firstVerdict: .unknown, firstReason: .none, firstGrade: .inferred,
+      firstEvidence: [],
       lookupSocket: socketKey, lookupTime: WallTime(nanoseconds: 0), siblingID: 0, siblingType: 0, hasSibling: false)
     byQuestion.insert(slot, hash: questionKey)
     bySocket.insert(slot, hash: socketKey)

@@ -72,12 +72,15 @@ package enum MetricFamily: UInt8, CaseIterable, Sendable {
       MetricDescriptor("racetrack_conntrack_early_drop", .counter, labels: ["cpu"], help: "Entries evicted to make room in a full table.")
     case .conntrackClashResolve:
       MetricDescriptor(
-        "racetrack_conntrack_clash_resolve", .counter, labels: ["cpu"], help: "Clashes that the kernel resolved without a loss at that moment (Linux 5.10 and later).")
+        "racetrack_conntrack_clash_resolve", .counter, labels: ["cpu"],
+        help: "Clashes that the kernel resolved without a loss at that moment (Linux 5.10 and later).")
     case .conntrackSearchRestart:
-      MetricDescriptor("racetrack_conntrack_search_restart", .counter, labels: ["cpu"], help: "Lookups that started again because the table was resized.")
+      MetricDescriptor(
+        "racetrack_conntrack_search_restart", .counter, labels: ["cpu"], help: "Lookups that started again because the table was resized.")
     case .conntrackChainTooLong:
       MetricDescriptor(
-        "racetrack_conntrack_chain_too_long", .counter, labels: ["cpu"], help: "Entries not inserted because their hash chain was too long (Linux 5.15 and later).")
+        "racetrack_conntrack_chain_too_long", .counter, labels: ["cpu"],
+        help: "Entries not inserted because their hash chain was too long (Linux 5.15 and later).")
     case .conntrackInvalid:
       MetricDescriptor("racetrack_conntrack_invalid", .counter, labels: ["cpu"], help: "Packets that could not be tracked.")
     case .conntrackEntries:
@@ -136,7 +139,8 @@ package enum MetricFamily: UInt8, CaseIterable, Sendable {
         "racetrack_client_queries", .counter, labels: Self.workload, help: "Transmissions of local clients by workload: the denominator of losses.")
     case .clientLostQueries:
       MetricDescriptor(
-        "racetrack_client_lost_queries", .counter, labels: ["verdict"] + Self.workload, help: "Lost transmissions of local clients by cause and workload.")
+        "racetrack_client_lost_queries", .counter, labels: ["verdict"] + Self.workload,
+        help: "Lost transmissions of local clients by cause and workload.")
     case .clientStalledLookups:
       MetricDescriptor(
         "racetrack_client_stalled_lookups", .counter, labels: ["verdict", "impact"] + Self.workload,
