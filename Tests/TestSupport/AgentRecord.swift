@@ -16,6 +16,8 @@ package struct AgentRecord: Decodable, Sendable {
   package var server: String?
   package var winnerServer: String?
   package var impact: String?
+  package var role: String?
+  package var backend: String?
 
   private enum CodingKeys: String, CodingKey {
     case event, verdict, grade, reason, vantage, evidence
@@ -27,6 +29,8 @@ package struct AgentRecord: Decodable, Sendable {
     case server = "server.address"
     case winnerServer = "winner.server.address"
     case impact
+    case role = "client.role"
+    case backend = "backend.address"
   }
 
   package static func parse(_ text: String) throws -> [AgentRecord] {
