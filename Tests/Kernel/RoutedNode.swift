@@ -125,9 +125,9 @@ struct RoutedNode {
       ip netns exec $T-n iptables-legacy -A FORWARD -s \(c["ipt"]!) -p udp --dport 53 -j DROP
       ip netns exec $T-n iptables-legacy -t mangle -A POSTROUTING -s \(c["mangle"]!) -p udp --dport 53 -j DROP
       tc -n $T-n qdisc add dev vtcin clsact
-      tc -n $T-n filter add dev vtcin ingress protocol ip matchall action drop
+      tc -n $T-n filter add dev vtcin ingress protocol ip bpf bytecode '1,6 0 0 2' da
       tc -n $T-n qdisc add dev vbeg clsact
-      tc -n $T-n filter add dev vbeg egress protocol ip matchall action drop
+      tc -n $T-n filter add dev vbeg egress protocol ip bpf bytecode '1,6 0 0 2' da
       ip -n $T-n route replace blackhole \(c["bbh"]!)/32
       ip -n $T-n route replace unreachable \(c["bunr"]!)/32
       """)

@@ -92,7 +92,7 @@ package final class TopologyRun {
 
   package init(_ topology: Topology, _ options: [String] = []) throws {
     self.topology = topology
-    agent = try AgentProcess(in: topology.node, options: ["--dns.timeout", "2s"] + options)
+    agent = try AgentProcess(in: topology.node, options: options.contains("--dns.timeout") ? options : ["--dns.timeout", "2s"] + options)
     try agent.waitUntilSeeing()
   }
 

@@ -131,7 +131,7 @@ int command_ask(int argc, char **argv) {
   int begun = 0, open = 0;
   while (begun < count || open) {
     int64_t now = now_monotonic();
-    for (; begun < count && start + begun * step <= now; begun++, open++) {
+    for (; begun < count && start + begun * step <= now && (!manner.from_port || !open); begun++, open++) {
       struct lookup *lookup = &lookups[begun];
       lookup->fd = udp_socket(&local);
       for (int k = 0; k < type_count; k++) {
