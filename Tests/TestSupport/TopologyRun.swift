@@ -25,7 +25,7 @@ package final class TopologyRun {
       self.reasons = Set(reasons)
       self.grades = grades
     }
-    func fits(_ record: AgentRecord) -> Bool {
+    package func fits(_ record: AgentRecord) -> Bool {
       record.verdict == verdict && (reasons.isEmpty || reasons.contains(record.reason ?? "")) && grades.contains(record.grade ?? "")
     }
     package var description: String { "\(verdict)/\(reasons.sorted().joined(separator: "|"))/\(grades.sorted().joined(separator: "|"))" }
