@@ -7,14 +7,16 @@ ARGS ?=
 
 BUILD_PACKAGES := libmnl-dev libnetfilter-conntrack-dev libmicrohttpd-dev libgnutls28-dev libcap-ng-dev libyaml-dev nettle-dev libcrypt-dev pkg-config
 RUN_PACKAGES := iproute2 nftables
+IMAGE_PACKAGES := buildah mmdebstrap curl prometheus
+DEPLOY_PACKAGES := prometheus python3-venv
 TEST_PACKAGES := iptables conntrack curl openssl procps prometheus python3-venv
 # Real resolvers, the server that they ask, and the witness of what they send. prometheus brings a program with Go's resolver.
 TEST_PACKAGES += gcc musl-tools libc-ares-dev bind9-dnsutils dnsmasq-base dnsperf tcpdump util-linux
 
-.PHONY: help build run demo test score check bench image clean build-packages run-packages test-packages
+.PHONY: help build run demo test score check bench image clean deploy-check build-packages run-packages test-packages image-packages deploy-packages
 
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 build: build-packages ## build the release binary
 	$(BUILD) --product racetrack
@@ -35,6 +37,13 @@ score: build-packages run-packages test-packages ## 500 losses a cause in one se
 check: ## formatting, and what the house rules forbid
 	@Tests/check.sh
 
+deploy-check: deploy-packages ## the alert rules with their tests, and the manifest
+	@Deploy/check.sh
+
+image: build run-packages image-packages ## build the image without a registry, and run it here (needs root)
+	@Deploy/image/build-offline.sh
+	@Deploy/image/test-image.sh
+
 clean: ## remove what was built
 	rm -rf .build
 
@@ -53,3 +62,7 @@ run-packages:
 	$(call install,$(RUN_PACKAGES))
 test-packages:
 	$(call install,$(TEST_PACKAGES))
+image-packages:
+	$(call install,$(IMAGE_PACKAGES))
+deploy-packages:
+	$(call install,$(DEPLOY_PACKAGES))

@@ -12,6 +12,8 @@ extension Engine {
   }
 
   private mutating func observeIncomingQuery(_ packet: PacketObservation, key: UInt64, name: RawSpan) {
+    // What comes in over loopback left there a moment before, and was seen then.
+    if node.kind(of: packet.interface) == .loopback && configuration.capturesOutgoing { return }
     var slot = transmissions.first(question: key)
     var steps = 0
     while slot >= 0, steps < TransmissionTable.longestWalk {
@@ -137,10 +139,7 @@ extension Engine {
     transmissions.slots[slot].sentInterface = packet.interface
     transmissions.slots[slot].sentSource = packet.source
     transmissions.slots[slot].sentDestination = packet.destination
-    if transmissions.slots[slot].candidate >= 0 {
-      counters.withdraw(transmissions.slots[slot].candidate, at: transmissions.slots[slot].asked)
-      transmissions.slots[slot].candidate = -1
-    }
+    withdrawCandidate(slot)
     if entry >= 0 { node.learnZone(of: transmissions.slots[slot].askedInterface, entries.entries[entry].zone) }
     if !transmissions.slots[slot].isVantageSettled {
       if node.kind(of: packet.interface) == .workload {
@@ -178,7 +177,7 @@ extension Engine {
   private mutating func open(_ packet: PacketObservation, client: Endpoint, server: Endpoint, isHostClient: Bool, name: RawSpan) {
     let kind = node.kind(of: packet.interface)
     let isServerLocal = node.isLocal(server.address)
-    let cameOverUplink = !isHostClient && (kind == .uplink || kind == .tunnel)
+    let cameOverUplink = !isHostClient && (kind == .uplink || kind == .tunnel || kind == .other)
     guard let slot = transmissions.take(client: client, dns: packet.dns) else {
       if !cameOverUplink {
         countOpened(packet.dns.queryType)
@@ -189,6 +188,7 @@ extension Engine {
     transmissions.slots[slot].server = server
     transmissions.slots[slot].asked = packet.time
     transmissions.slots[slot].askedWall = packet.wallTime
+    transmissions.slots[slot].lookupTime = packet.wallTime
     transmissions.slots[slot].askedInterface = packet.interface
     transmissions.slots[slot].lastAsked = packet.time
     transmissions.slots[slot].isHostClient = isHostClient
@@ -245,15 +245,19 @@ extension Engine {
 
   /// Finds the query that this transmission is an attempt of, and its siblings in the lookup.
   private mutating func joinQuery(_ slot: Int32) {
-    let mine = transmissions.slots[slot]
     var other = transmissions.after(question: slot)
     var steps = 0
     while other >= 0, steps < TransmissionTable.longestWalk {
-      let candidate = transmissions.slots[other]
-      if candidate.questionHash == mine.questionHash && candidate.dnsID == mine.dnsID && candidate.client == mine.client
-        && candidate.server == mine.server && candidate.vantage == .client && candidate.isHostClient == mine.isHostClient
-      {
-        join(slot, to: candidate.head)
+      if isSameQuery(other, slot) {
+        let head = transmissions.slots[other].head
+        // An answered query is over, and the same ID again is a new one; unless its sibling still waits: glibc repeats both then.
+        if transmissions.slots[head].accepted != .zero && !siblingWaits(head) { break }
+        join(slot, to: head)
+        return
+      }
+      if repeats(slot, other) {
+        joinFromAnotherPort(slot, transmissions.slots[other].head)
+        findSiblings(slot)
         return
       }
       other = transmissions.after(question: other)
@@ -261,6 +265,45 @@ extension Engine {
     }
     findSiblings(slot)
     if transmissions.stalled > 0 && !transmissions.slots[slot].hasTwin { joinStalled(slot) }
+  }
+
+  private func isSameQuery(_ other: Int32, _ slot: Int32) -> Bool {
+    transmissions.slots[other].questionHash == transmissions.slots[slot].questionHash
+      && transmissions.slots[other].dnsID == transmissions.slots[slot].dnsID && transmissions.slots[other].client == transmissions.slots[slot].client
+      && transmissions.slots[other].server == transmissions.slots[slot].server && transmissions.slots[other].vantage == .client
+      && transmissions.slots[other].isHostClient == transmissions.slots[slot].isHostClient
+  }
+
+  /// The same client address, ID and question from another port, after a pause: a resolver's next attempt, perhaps at its next server. Copies
+  /// that are sent to several servers at once share the port.
+  private func repeats(_ slot: Int32, _ other: Int32) -> Bool {
+    guard transmissions.slots[other].questionHash == transmissions.slots[slot].questionHash,
+      transmissions.slots[other].dnsID == transmissions.slots[slot].dnsID,
+      transmissions.slots[other].client.address == transmissions.slots[slot].client.address,
+      transmissions.slots[other].client.port != transmissions.slots[slot].client.port, transmissions.slots[other].vantage == .client
+    else { return false }
+    let head = transmissions.slots[other].head
+    let gap = transmissions.slots[slot].asked - transmissions.slots[head].lastAsked
+    return transmissions.slots[head].accepted == .zero && !transmissions.slots[head].isAnsweredElsewhere && gap > Self.lookupTime
+      && gap <= configuration.timeout
+  }
+
+  /// True if another query of this lookup is lost or open.
+  func siblingWaits(_ slot: Int32) -> Bool {
+    guard transmissions.slots[slot].hasSibling else { return false }
+    var other = transmissions.first(socket: transmissions.slots[slot].socketKey)
+    var steps = 0
+    while other >= 0, steps < 16 {
+      if other != slot && transmissions.slots[other].client == transmissions.slots[slot].client
+        && transmissions.slots[other].nameHash == transmissions.slots[slot].nameHash
+        && transmissions.slots[transmissions.slots[other].head].accepted == .zero
+      {
+        return true
+      }
+      other = transmissions.after(socket: other)
+      steps += 1
+    }
+    return false
   }
 
   private mutating func join(_ slot: Int32, to head: Int32) {
@@ -303,6 +346,17 @@ extension Engine {
     transmissions.slots[slot].siblingType = transmissions.slots[other].queryType
   }
 
+  private mutating func joinFromAnotherPort(_ slot: Int32, _ head: Int32) {
+    transmissions.slots[slot].joins = head
+    transmissions.slots[slot].joinsGeneration = transmissions.slots[head].generation
+    transmissions.slots[slot].lookupSocket = transmissions.slots[head].lookupSocket
+    transmissions.slots[slot].lookupTime = transmissions.slots[head].lookupTime
+    transmissions.slots[head].isJoined = true
+    transmissions.slots[head].attempts &+= 1
+    transmissions.slots[head].lastAsked = transmissions.slots[slot].asked
+    count { $0.retries &+= 1 }
+  }
+
   /// Joins an attempt from a new port (Go, single-request-reopen) to the query that it retries: the same client and question, 0.9 to 1.1
   /// resolver time-outs of 5 s before, not answered.
   private mutating func joinStalled(_ slot: Int32) {
@@ -315,12 +369,7 @@ extension Engine {
       if waiting.questionHash == mine.questionHash && waiting.client.address == mine.client.address && waiting.client.port != mine.client.port
         && waiting.accepted == .zero && !waiting.isJoined && gap >= 45 * Nanoseconds.perSecond / 10 && gap <= 55 * Nanoseconds.perSecond / 10
       {
-        transmissions.slots[slot].joins = other
-        transmissions.slots[slot].joinsGeneration = waiting.generation
-        transmissions.slots[other].isJoined = true
-        transmissions.slots[other].attempts &+= 1
-        transmissions.slots[other].lastAsked = mine.asked
-        count { $0.retries &+= 1 }
+        joinFromAnotherPort(slot, other)
         return
       }
       other = transmissions.after(stalled: other)

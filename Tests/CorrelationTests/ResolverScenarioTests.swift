@@ -27,9 +27,7 @@ import Testing
     scenario.wait(15 * second)
     let lost = try #require(scenario.losses.first)
     #expect(lost.verdict == .droppedOnNode && lost.grade == .observed)
-    withKnownIssue("an answered sibling is forgotten before its neighbour is judged") {
-      #expect(lost.reason == .policyOrRoute)
-    }
+    #expect(lost.reason == .policyOrRoute)
   }
 
   /// The same in the race of kernels without clash resolution: the first query loses to the second.
@@ -50,9 +48,7 @@ import Testing
     aaaa.delivered()
     scenario.wait(15 * second)
     let lost = try #require(scenario.losses.first)
-    withKnownIssue("an answered sibling is forgotten before its neighbour is judged") {
-      #expect(lost.verdict == .dnatClashDropped && lost.grade == .observed)
-    }
+    #expect(lost.verdict == .dnatClashDropped && lost.grade == .observed)
   }
 
   /// glibc asks one after the other with a few milliseconds between; the first one's event is read after the second was asked.
@@ -70,9 +66,7 @@ import Testing
     scenario.wait(15 * second)
     let lost = try #require(scenario.losses.first)
     #expect(lost.verdict == .droppedOnNode && lost.grade == .observed)
-    withKnownIssue("an answered sibling is forgotten before its neighbour is judged") {
-      #expect(lost.reason == .policyOrRoute)
-    }
+    #expect(lost.reason == .policyOrRoute)
   }
 
   /// glibc repeats the answered A before the lost AAAA, from the same port with the same IDs: two further attempts, no further query.
@@ -90,9 +84,7 @@ import Testing
     let closed = try #require(scenario.closings.first)
     #expect(scenario.closings.count == 1)
     #expect(closed.impact == .delayed && closed.attempts == 2 && abs(closed.delay - 5 * second) < 50 * millisecond)
-    withKnownIssue("an answered query is forgotten while its sibling waits") {
-      #expect(scenario.engine.totals.retries == 2)
-    }
+    #expect(scenario.engine.totals.retries == 2)
     #expect(scenario.isConserved)
   }
 
@@ -105,10 +97,8 @@ import Testing
     Ask(scenario, port: 40001, to: scenario.secondVIP, id: 700, name: "x.lab.test", type: QueryType.aaaa).answered()
     scenario.wait(15 * second)
     let closed = try #require(scenario.closings.first)
-    withKnownIssue("retries from another port are joined after 5 s only") {
-      #expect(closed.impact == .delayed && !closed.impactObserved && closed.attempts == 2)
-      #expect(abs(closed.delay - 2 * second) < 50 * millisecond)
-    }
+    #expect(closed.impact == .delayed && !closed.impactObserved && closed.attempts == 2)
+    #expect(abs(closed.delay - 2 * second) < 50 * millisecond)
   }
 
   /// musl with `timeout:1 attempts:3` repeats after a third of a second, before the loss is judged.

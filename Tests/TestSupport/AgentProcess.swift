@@ -6,17 +6,20 @@ package final class AgentProcess {
   package static let listenAddress = "127.0.0.1:10553"
   package static let apiAddress = "127.0.0.1:10554"
 
-  private let lab: Lab
+  private let node: String
   private let process: Background
   private let recordsPath: String
 
   /// Starts the agent; every incident is written, none sampled away.
-  package init(_ lab: Lab, options: [String] = []) throws {
-    self.lab = lab
+  package convenience init(_ lab: Lab, options: [String] = []) throws { try self.init(in: lab.node, options: options) }
+
+  /// Starts the agent in a namespace.
+  package init(in node: String, options: [String] = []) throws {
+    self.node = node
     recordsPath = Lab.scratch + "/\(UUID().uuidString).jsonl"
     process = try Background(
       [
-        "ip", "netns", "exec", lab.node, Executables.racetrack, "agent", "--incidents.output", recordsPath, "--incidents.all",
+        "ip", "netns", "exec", node, Executables.racetrack, "agent", "--incidents.output", recordsPath, "--incidents.all",
         "--web.listen-address", Self.listenAddress, "--web.api-address", Self.apiAddress,
       ] + options)
   }
@@ -36,7 +39,7 @@ package final class AgentProcess {
   }
 
   private func get(_ path: String) throws -> CommandResult {
-    try Command.result(["ip", "netns", "exec", lab.node, Executables.racelab, "http", Self.listenAddress, path])
+    try Command.result(["ip", "netns", "exec", node, Executables.racelab, "http", Self.listenAddress, path])
   }
 
   package func metrics() throws -> MetricsPage {
@@ -61,6 +64,10 @@ package final class AgentProcess {
     guard let status = process.wait(seconds: 15) else { throw LabError("the agent did not end within 15 s of SIGTERM") }
     return status
   }
+
+  /// Stops the agent's clock (SIGSTOP) and sets it going again (SIGCONT).
+  package func pause() { process.signal(SIGSTOP) }
+  package func resume() { process.signal(SIGCONT) }
 
   /// What was written so far.
   package func records() throws -> [AgentRecord] {

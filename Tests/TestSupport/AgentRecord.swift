@@ -23,6 +23,8 @@ package struct AgentRecord: Decodable, Sendable {
   package var siblingID: Int?
   package var siblingType: String?
   package var incident: String?
+  package var role: String?
+  package var backend: String?
 
   private enum CodingKeys: String, CodingKey {
     case event, verdict, grade, reason, vantage, evidence
@@ -39,6 +41,8 @@ package struct AgentRecord: Decodable, Sendable {
     case siblingID = "sibling.dns.id"
     case siblingType = "sibling.dns.question.type"
     case incident = "incident.id"
+    case role = "client.role"
+    case backend = "backend.address"
   }
 
   package static func parse(_ text: String) throws -> [AgentRecord] {

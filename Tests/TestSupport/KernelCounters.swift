@@ -5,9 +5,11 @@ package struct KernelCounters: Sendable, Equatable, CustomStringConvertible {
   package var earlyDrop = 0
   package var clashResolve = 0
 
-  package static func read(_ lab: Lab) throws -> KernelCounters {
+  package static func read(_ lab: Lab) throws -> KernelCounters { try read(in: lab.node) }
+
+  package static func read(in node: String) throws -> KernelCounters {
     var counters = KernelCounters()
-    let text = try Command.run(["ip", "netns", "exec", lab.node, "conntrack", "-S"])
+    let text = try Command.run(["ip", "netns", "exec", node, "conntrack", "-S"])
     for word in text.split(whereSeparator: { $0 == " " || $0 == "\t" || $0 == "\n" }) {
       let parts = word.split(separator: "=")
       guard parts.count == 2, let value = Int(parts[1]) else { continue }

@@ -41,16 +41,21 @@ package final class Lab {
   private var namespaces: [String] = []
 
   package init(clients clientCount: Int, backends backendCount: Int) throws {
+    name = Lab.takeName()
+    for n in 1...clientCount { clients.append(pod("c\(n)", subnet: 40, host: 10 + n, index: n)) }
+    for n in 1...backendCount { backends.append(pod("b\(n)", subnet: 60, host: 10 + n, index: 100 + n)) }
+    namespaces = [node] + (clients + backends).map(\.namespace)
+    try Command.run(["sh", "-eu"], input: script())
+  }
+
+  /// A name that no other lab has; what killed runs left is removed before the first.
+  static func takeName() -> String {
     _ = Lab.stale
     let number = Lab.lock.withLock {
       Lab.made += 1
       return Lab.made
     }
-    name = "\(Lab.prefix)\(getpid())x\(number)"
-    for n in 1...clientCount { clients.append(pod("c\(n)", subnet: 40, host: 10 + n, index: n)) }
-    for n in 1...backendCount { backends.append(pod("b\(n)", subnet: 60, host: 10 + n, index: 100 + n)) }
-    namespaces = [node] + (clients + backends).map(\.namespace)
-    try Command.run(["sh", "-eu"], input: script())
+    return "\(Lab.prefix)\(getpid())x\(number)"
   }
 
   deinit {
@@ -130,7 +135,7 @@ package final class Lab {
     return try servers.flatMap { try $0.stop() }
   }
 
-  private static func remove(_ namespaces: [String]) {
+  static func remove(_ namespaces: [String]) {
     for namespace in namespaces { _ = try? Command.result(["ip", "netns", "del", namespace]) }
   }
 

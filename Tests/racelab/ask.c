@@ -10,21 +10,56 @@
 
 #define TYPES_MAX 4
 
+/* What is peculiar to a client's queries. */
+struct manner {
+  bool edns, mixed_case, bad_checksum;
+  int fixed_id, from_port, retry_ms;
+};
+static struct manner manner = {.fixed_id = -1};
+
 /* A lookup asks its types one after the other, the next when the last is answered, or all at once. */
 struct lookup {
   int fd;
   int asked;
   int64_t last_sent; /* monotonic */
+  bool retried;
   struct asked queries[TYPES_MAX];
 };
 
-static void ask_next(struct lookup *lookup) {
-  struct asked *query = &lookup->queries[lookup->asked++];
+/* The datagram with a checksum that does not fit: what conntrack calls invalid (net/netfilter/nf_conntrack_proto_udp.c, udp_error). */
+static ssize_t send_raw(const struct asked *query, const uint8_t *payload, size_t length) {
+  const struct sockaddr_in *from = (const struct sockaddr_in *)&query->client, *to = (const struct sockaddr_in *)&query->server.address;
+  uint8_t packet[28 + LAB_PACKET_MAX] = {0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, IPPROTO_UDP};
+  uint16_t words[] = {from->sin_port, to->sin_port, htons((uint16_t)(8 + length)), htons(0x1234)};
+  memcpy(packet + 12, &from->sin_addr, 4);
+  memcpy(packet + 16, &to->sin_addr, 4);
+  memcpy(packet + 20, words, 8);
+  memcpy(packet + 28, payload, length);
+  int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+  if (fd < 0) die("open a raw socket");
+  ssize_t sent = sendto(fd, packet, 28 + length, 0, (const struct sockaddr *)to, sizeof *to);
+  close(fd);
+  return sent;
+}
+
+static void send_query(struct asked *query) {
   uint8_t bytes[LAB_PACKET_MAX];
   size_t length = dns_query(bytes, query->id, query->name, query->type);
+  if (manner.mixed_case)
+    for (size_t at = 13; at + 5 < length; at += 2)
+      if (bytes[at] >= 'a' && bytes[at] <= 'z') bytes[at] ^= 0x20;
+  if (manner.edns) length = dns_add_edns(bytes, length);
+  query->sent = query->sent ? query->sent : now_realtime();
+  ssize_t sent = manner.bad_checksum ? send_raw(query, bytes, length)
+                                     : sendto(query->fd, bytes, length, 0, (struct sockaddr *)&query->server.address, query->server.length);
+  if (sent < 0) query->sent = 0;
+}
+
+static void ask_next(struct lookup *lookup) {
+  struct asked *query = &lookup->queries[lookup->asked++];
+  query->fd = lookup->fd;
   lookup->last_sent = now_monotonic();
-  query->sent = now_realtime();
-  if (sendto(lookup->fd, bytes, length, 0, (struct sockaddr *)&query->server.address, query->server.length) < 0) query->sent = 0;
+  send_query(query);
 }
 
 static void drain(struct lookup *lookup, int types) {
@@ -37,6 +72,14 @@ static void drain(struct lookup *lookup, int types) {
   while (lookup->asked < types && lookup->queries[lookup->asked - 1].answered) ask_next(lookup);
 }
 
+/* Sends what is not answered once more, from the same port. */
+static void retry(struct lookup *lookup) {
+  if (!manner.retry_ms || lookup->retried || now_monotonic() - lookup->last_sent < (int64_t)manner.retry_ms * 1000000) return;
+  lookup->retried = true;
+  for (int k = 0; k < lookup->asked; k++)
+    if (!lookup->queries[k].answered) send_query(&lookup->queries[k]);
+}
+
 static bool finished(const struct lookup *lookup, int types, int64_t timeout) {
   if (now_monotonic() - lookup->last_sent > timeout) return true;
   if (lookup->asked < types) return false;
@@ -47,7 +90,7 @@ static bool finished(const struct lookup *lookup, int types, int64_t timeout) {
 
 static const char *help =
     "racelab ask --from ADDR --server ADDR [--port 53] [--netns NAME] [--count N] [--rate PER_SECOND] [--types A,AAAA] [--together]\n"
-    "            [--timeout-ms N] [--label TEXT]";
+    "            [--timeout-ms N] [--label TEXT] [--edns] [--mixed-case] [--bad-checksum] [--id N] [--from-port N] [--retry-ms N]";
 
 int command_ask(int argc, char **argv) {
   const char *from = NULL, *server = NULL, *label = "ask", *netns = NULL;
@@ -64,6 +107,12 @@ int command_ask(int argc, char **argv) {
     else if (!strcmp(argv[i], "--timeout-ms")) timeout_ms = atoi(option_value(argc, argv, &i));
     else if (!strcmp(argv[i], "--label")) label = option_value(argc, argv, &i);
     else if (!strcmp(argv[i], "--together")) together = true;
+    else if (!strcmp(argv[i], "--edns")) manner.edns = true;
+    else if (!strcmp(argv[i], "--mixed-case")) manner.mixed_case = true;
+    else if (!strcmp(argv[i], "--bad-checksum")) manner.bad_checksum = true;
+    else if (!strcmp(argv[i], "--id")) manner.fixed_id = atoi(option_value(argc, argv, &i));
+    else if (!strcmp(argv[i], "--from-port")) manner.from_port = atoi(option_value(argc, argv, &i));
+    else if (!strcmp(argv[i], "--retry-ms")) manner.retry_ms = atoi(option_value(argc, argv, &i));
     else if (!strcmp(argv[i], "--types")) {
       char *names[TYPES_MAX];
       type_count = split(option_value(argc, argv, &i), names, TYPES_MAX);
@@ -71,7 +120,7 @@ int command_ask(int argc, char **argv) {
     } else usage(help);
   }
   struct endpoint local, remote;
-  if (!from || !server || !endpoint_parse(from, 0, &local) || !endpoint_parse(server, (uint16_t)port, &remote)) usage(help);
+  if (!from || !server || !endpoint_parse(from, (uint16_t)manner.from_port, &local) || !endpoint_parse(server, (uint16_t)port, &remote)) usage(help);
   if (count < 1 || rate < 1 || type_count < 1) usage(help);
   if (netns) enter_netns(netns);
   raise_descriptor_limit();
@@ -82,7 +131,7 @@ int command_ask(int argc, char **argv) {
   int begun = 0, open = 0;
   while (begun < count || open) {
     int64_t now = now_monotonic();
-    for (; begun < count && start + begun * step <= now; begun++, open++) {
+    for (; begun < count && start + begun * step <= now && (!manner.from_port || !open); begun++, open++) {
       struct lookup *lookup = &lookups[begun];
       lookup->fd = udp_socket(&local);
       for (int k = 0; k < type_count; k++) {
@@ -91,7 +140,7 @@ int command_ask(int argc, char **argv) {
         getsockname(lookup->fd, (struct sockaddr *)&query->client, &length);
         query->server = remote;
         query->type = types[k];
-        query->id = (uint16_t)((begun * type_count + k) * 25717u + 777u);
+        query->id = manner.fixed_id >= 0 ? (uint16_t)manner.fixed_id : (uint16_t)((begun * type_count + k) * 25717u + 777u);
         snprintf(query->name, sizeof query->name, "q%d.%s.ask.test", begun, label);
       }
       ask_next(lookup);
@@ -105,6 +154,7 @@ int command_ask(int argc, char **argv) {
     for (int i = 0; i < begun; i++) {
       if (lookups[i].fd < 0) continue;
       drain(&lookups[i], type_count);
+      retry(&lookups[i]);
       if (!finished(&lookups[i], type_count, timeout)) continue;
       close(lookups[i].fd);
       lookups[i].fd = -1;

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/uio.h>
 #include <time.h>
 
@@ -42,7 +43,7 @@ void asked_take(struct asked *queries, int count, const uint8_t *bytes, size_t l
   struct asked *strayed = NULL;
   for (int i = 0; i < count; i++) {
     struct asked *query = &queries[i];
-    if (query->id != id || query->type != type || strcmp(query->name, name)) continue;
+    if (query->id != id || query->type != type || strcasecmp(query->name, name)) continue;
     if (endpoint_same_address(from, &query->server.address) && endpoint_port(from) == endpoint_port(&query->server.address)) {
       if (!query->answered) query->answered = stamp;
       return;

@@ -70,6 +70,34 @@ size_t dns_answer(uint8_t *bytes, size_t question_end, uint16_t type) {
   return question_end + 12 + data;
 }
 
+size_t dns_add_edns(uint8_t *bytes, size_t length) {
+  static const uint8_t option[] = {0, 0, 41, 0x10, 0, 0, 0, 0, 0, 0, 0};
+  memcpy(bytes + length, option, sizeof option);
+  bytes[11]++; /* ARCOUNT */
+  return length + sizeof option;
+}
+
+size_t dns_pad(uint8_t *bytes, size_t length, size_t total) {
+  while (length + 12 + 201 <= total) {
+    uint8_t *record = bytes + length;
+    memset(record, 'x', 12 + 201);
+    put16(record, 0xc00c);
+    put16(record + 2, 16); /* TXT */
+    put16(record + 4, 1);
+    memset(record + 6, 0, 4);
+    put16(record + 10, 201);
+    record[12] = 200;
+    put16(bytes + 6, (uint16_t)(get16(bytes + 6) + 1)); /* ANCOUNT */
+    length += 12 + 201;
+  }
+  return length;
+}
+
+void dns_flip_case(uint8_t *bytes, size_t question_end) {
+  for (size_t at = 12; at + 5 < question_end; at++)
+    if ((bytes[at] | 0x20) >= 'a' && (bytes[at] | 0x20) <= 'z') bytes[at] ^= 0x20;
+}
+
 const char *dns_type_name(uint16_t type) { return type == LAB_TYPE_AAAA ? "AAAA" : type == LAB_TYPE_A ? "A" : "OTHER"; }
 
 uint16_t dns_type_parse(const char *text) { return strcmp(text, "AAAA") ? LAB_TYPE_A : LAB_TYPE_AAAA; }

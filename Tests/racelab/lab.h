@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 
 #define LAB_NAME_MAX 96
-#define LAB_PACKET_MAX 512
+#define LAB_PACKET_MAX 4096
 #define LAB_TYPE_A 1
 #define LAB_TYPE_AAAA 28
 
@@ -47,10 +47,16 @@ char *option_value(int argc, char **argv, int *index);
 
 /* A query with RD set and one question. Returns its length. */
 size_t dns_query(uint8_t *out, uint16_t id, const char *name, uint16_t type);
+/* Adds an OPT record (RFC 6891 6.1.2) to a query; returns the new length. */
+size_t dns_add_edns(uint8_t *bytes, size_t length);
 /* Header and first question. `name` receives at most LAB_NAME_MAX bytes with its terminator. False if it is no such message. */
 bool dns_parse(const uint8_t *bytes, size_t length, uint16_t *id, bool *response, char *name, uint16_t *type, size_t *question_end);
 /* Turns the query in `bytes` into a NOERROR answer with one record; returns the new length. */
 size_t dns_answer(uint8_t *bytes, size_t question_end, uint16_t type);
+/* Fills an answer up to `total` bytes with text records. Returns the new length. */
+size_t dns_pad(uint8_t *bytes, size_t length, size_t total);
+/* Turns every letter of the question's name to the other case. */
+void dns_flip_case(uint8_t *bytes, size_t question_end);
 const char *dns_type_name(uint16_t type);
 uint16_t dns_type_parse(const char *text);
 
@@ -80,4 +86,5 @@ void asked_print(const struct asked *query);
 int command_serve(int argc, char **argv);
 int command_race(int argc, char **argv);
 int command_ask(int argc, char **argv);
+int command_relay(int argc, char **argv);
 int command_http(int argc, char **argv);

@@ -43,16 +43,21 @@ static void note(FILE *log, const struct sockaddr_storage *from, const struct en
 int command_serve(int argc, char **argv) {
   char *binds[SOCKETS_MAX];
   int count = 0, delay_ms = 0;
-  bool mute = false;
+  bool mute = false, truncate = false, flip = false;
+  size_t total = 0;
   FILE *log = NULL;
   for (int i = 1; i < argc; i++) {
     if (!strcmp(argv[i], "--bind")) count = split(option_value(argc, argv, &i), binds, SOCKETS_MAX);
     else if (!strcmp(argv[i], "--delay-ms")) delay_ms = atoi(option_value(argc, argv, &i));
     else if (!strcmp(argv[i], "--mute")) mute = true;
+    else if (!strcmp(argv[i], "--truncate")) truncate = true;
+    else if (!strcmp(argv[i], "--flip-case")) flip = true;
+    else if (!strcmp(argv[i], "--bytes")) total = (size_t)atoi(option_value(argc, argv, &i));
     else if (!strcmp(argv[i], "--log")) {
       const char *path = option_value(argc, argv, &i);
       if (!(log = fopen(path, "w"))) die("open %s", path);
-    } else usage("racelab serve --bind ADDR:PORT[,ADDR:PORT...] [--delay-ms N] [--mute] [--log FILE]");
+    } else usage("racelab serve --bind ADDR:PORT[,ADDR:PORT...] [--delay-ms N] [--mute] [--truncate] [--flip-case] [--bytes N]\n"
+                 "              [--log FILE]");
   }
   if (!count) usage("racelab serve needs --bind");
 
@@ -95,6 +100,9 @@ int command_serve(int argc, char **argv) {
         note(log, &answer.to, &locals[i], id, name, type, stamp);
         if (mute) continue;
         answer.length = dns_answer(answer.bytes, end, type);
+        if (truncate) answer.bytes[2] |= 2;
+        if (flip) dns_flip_case(answer.bytes, end);
+        if (total) answer.length = dns_pad(answer.bytes, answer.length, total < LAB_PACKET_MAX ? total : LAB_PACKET_MAX);
         if (!delay_ms) {
           sendto(answer.fd, answer.bytes, answer.length, 0, (struct sockaddr *)&answer.to, length_of(&answer.to));
           continue;
