@@ -7,12 +7,14 @@ ARGS ?=
 
 BUILD_PACKAGES := libmnl-dev libnetfilter-conntrack-dev libmicrohttpd-dev libgnutls28-dev libcap-ng-dev libyaml-dev nettle-dev libcrypt-dev pkg-config
 RUN_PACKAGES := iproute2 nftables
+IMAGE_PACKAGES := buildah mmdebstrap curl prometheus
+DEPLOY_PACKAGES := prometheus python3-venv
 TEST_PACKAGES := iptables conntrack curl openssl procps prometheus python3-venv
 
-.PHONY: help build run demo test check bench image clean build-packages run-packages test-packages
+.PHONY: help build run demo test score check bench image clean deploy-check build-packages run-packages test-packages image-packages deploy-packages
 
 help: ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 build: build-packages ## build the release binary
 	$(BUILD) --product racetrack
@@ -27,8 +29,18 @@ demo: build run-packages ## make real races in private namespaces and watch ever
 test: build-packages run-packages test-packages ## every test, those against this machine's kernel too (needs root)
 	@Tests/run.sh
 
+score: build-packages run-packages test-packages ## 500 losses a cause in one second beside 5,000 lookups a second: the confusion matrix by grade
+	RACETRACK_SCORE=full $(SWIFT) test -c release -Xswiftc -enable-testing --filter ScoredRunTests
+
 check: ## formatting, and what the house rules forbid
 	@Tests/check.sh
+
+deploy-check: deploy-packages ## the alert rules with their tests, and the manifest
+	@Deploy/check.sh
+
+image: build run-packages image-packages ## build the image without a registry, and run it here (needs root)
+	@Deploy/image/build-offline.sh
+	@Deploy/image/test-image.sh
 
 clean: ## remove what was built
 	rm -rf .build
@@ -48,3 +60,7 @@ run-packages:
 	$(call install,$(RUN_PACKAGES))
 test-packages:
 	$(call install,$(TEST_PACKAGES))
+image-packages:
+	$(call install,$(IMAGE_PACKAGES))
+deploy-packages:
+	$(call install,$(DEPLOY_PACKAGES))

@@ -10,6 +10,8 @@ let swift: [SwiftSetting] = [
   .enableUpcomingFeature("InternalImportsByDefault"),
   .enableUpcomingFeature("MemberImportVisibility"),
   .enableExperimentalFeature("Lifetimes"),
+  // The pipeline is one thread and takes no overlapping accesses (debug builds and their tests check it); the checks are an eighth of a query's cost.
+  .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
 ]
 let testSwift: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
@@ -23,6 +25,7 @@ let c: [CSetting] = [
 
 let package = Package(
   name: "racetrack",
+  products: [.library(name: "AllocationShim", type: .dynamic, targets: ["AllocationShim"])],
   targets: [
     // The only C: what Swift cannot import. No policy, no logging.
     .target(
@@ -51,6 +54,10 @@ let package = Package(
 
     // Tests mirror Sources; Kernel runs against the real kernel in namespaces of its own and needs root.
     .executableTarget(name: "racelab", path: "Tests/racelab", cSettings: c, linkerSettings: [.linkedLibrary("pthread")]),
+    // The benchmark's own programs, and what counts allocations in a process that is not ours to build.
+    .target(name: "CBench", dependencies: ["CLinux", "CConntrack"], path: "Tests/Bench/CBench", cSettings: c),
+    .executableTarget(name: "racebench", dependencies: ["CBench", "CConntrack", "LinuxIO"], path: "Tests/Bench/racebench", swiftSettings: testSwift),
+    .target(name: "AllocationShim", path: "Tests/Bench/AllocationShim", cSettings: c),
     .target(name: "AllocationCount", path: "Tests/AllocationCount", cSettings: c),
     .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: testSwift),
     .testTarget(name: "FlowsTests", dependencies: ["Flows"], swiftSettings: testSwift),
@@ -61,7 +68,8 @@ let package = Package(
     .testTarget(
       name: "LinuxIOTests", dependencies: ["LinuxIO", "Wire", "Flows", "TestSupport", "CLinux", "CConntrack", "AllocationCount"],
       swiftSettings: testSwift),
-    .testTarget(name: "AgentTests", dependencies: ["Agent", "Flows", "TestSupport"], swiftSettings: testSwift),
+    .testTarget(
+      name: "AgentTests", dependencies: ["Agent", "Flows", "LinuxIO", "Reporting", "TestSupport"], swiftSettings: testSwift),
     .testTarget(
       name: "KernelTests", dependencies: ["TestSupport", "Flows", "racetrack", "racelab"], path: "Tests/Kernel", swiftSettings: testSwift),
   ]

@@ -13,6 +13,13 @@ complain "Foundation outside the tests:" "$(grep -rnE '^(package |public |intern
 complain "a package dependency:" "$(grep -nE '\.package\(' Package.swift)"
 complain "traps on input:" "$(grep -rnE 'try!|as!|fatalError\(' Sources)"
 complain "concurrency in the pipeline:" "$(grep -rnE '\b(await|actor|Task)\b *[({]' Sources)"
-complain "left-overs:" "$(grep -rnIE 'TODO|FIXME|\bXXX\b' Sources CShims Tests Deploy docs README.md Makefile --include='*' | grep -v 'Tests/check.sh')"
+complain "left-overs:" "$(grep -rnIsE 'TODO|FIXME|\bXXX\b' Sources CShims Tests Deploy docs README.md Makefile --include='*' | grep -v 'Tests/check.sh')"
+# What the documentation names must be there: paths between backticks, and the words of the records.
+missing=$(grep -ohE '`(Sources|Tests|docs|CShims|Deploy)/[^` ]*`' README.md docs/*.md docs/decisions/*.md | tr -d '`' | sort -u |
+  while read -r path; do compgen -G "$path" >/dev/null || echo "$path"; done)
+complain "documentation of files that are not there:" "$missing"
+words=$(grep -oE '"[a-z_]+"' Sources/Flows/Verdict.swift | tr -d '"' | sort -u |
+  while read -r word; do grep -q "\`$word\`" docs/verdicts.md || echo "$word"; done)
+complain "words of the records that docs/verdicts.md does not explain:" "$words"
 [ "$status" -eq 0 ] && echo "checked: nothing to say"
 exit "$status"

@@ -9,31 +9,17 @@
 
 // Why not nfct_nlmsg_parse here: libnetfilter_conntrack copies CTA_SECCTX with strdup, CTA_HELP_INFO with calloc and CTA_LABELS into a new bit
 // mask, and a reused object leaves the previous ones behind (src/conntrack/parse_mnl.c at 1.0.9). Its nf_conntrack would also have to be cleared
-// for every event and read by one call a field. So events go by libmnl's attribute accessors straight into the record, and the library is the
+// for every event and read by one call a field. So events go attribute by attribute straight into the record, and the library is the
 // second opinion: conntrack_text.
 
 // Bits of what a tuple must have.
 enum { SOURCE_V4 = 1, DESTINATION_V4 = 2, SOURCE_V6 = 4, DESTINATION_V6 = 8, PROTOCOL = 16 };
 
-void conntrack_attributes_begin(struct conntrack_attributes *cursor, const void *first, size_t length) {
-  cursor->next = first;
-  cursor->end = (const char *)first + length;
-}
-
-bool conntrack_attributes_next(struct conntrack_attributes *cursor, const struct nlattr **attribute) {
-  if (!mnl_attr_ok(cursor->next, (int)(cursor->end - (const char *)cursor->next))) return false;
-  *attribute = cursor->next;
-  cursor->next = mnl_attr_next(cursor->next);
-  return true;
-}
-
-bool conntrack_attributes_whole(const struct conntrack_attributes *cursor) { return (const char *)cursor->next >= cursor->end; }
-
 static void nested(struct conntrack_attributes *cursor, const struct nlattr *attribute) {
-  conntrack_attributes_begin(cursor, mnl_attr_get_payload(attribute), mnl_attr_get_payload_len(attribute));
+  conntrack_attributes_begin(cursor, attribute_payload(attribute), attribute_length(attribute));
 }
 
-static uint64_t mapped(uint32_t address) { return 0xffff00000000u | ntohl(address); }
+static uint64_t mapped(uint32_t address) { return 0xffff00000000u | address; }
 
 static uint64_t load64(const void *bytes) {
   uint64_t value;
@@ -46,28 +32,28 @@ static bool parse_addresses(const struct nlattr *holder, struct conntrack_tuple 
   const struct nlattr *attribute;
   nested(&cursor, holder);
   while (conntrack_attributes_next(&cursor, &attribute)) {
-    const char *payload = mnl_attr_get_payload(attribute);
-    switch (mnl_attr_get_type(attribute)) {
+    const char *payload = attribute_payload(attribute);
+    switch (attribute_type(attribute)) {
       case CTA_IP_V4_SRC:
-        if (mnl_attr_validate(attribute, MNL_TYPE_U32) < 0) return false;
+        if (attribute_length(attribute) < 4) return false;
         tuple->source_high = 0;
-        tuple->source_low = mapped(mnl_attr_get_u32(attribute));
+        tuple->source_low = mapped(attribute_u32(attribute));
         *have |= SOURCE_V4;
         break;
       case CTA_IP_V4_DST:
-        if (mnl_attr_validate(attribute, MNL_TYPE_U32) < 0) return false;
+        if (attribute_length(attribute) < 4) return false;
         tuple->destination_high = 0;
-        tuple->destination_low = mapped(mnl_attr_get_u32(attribute));
+        tuple->destination_low = mapped(attribute_u32(attribute));
         *have |= DESTINATION_V4;
         break;
       case CTA_IP_V6_SRC:
-        if (mnl_attr_get_payload_len(attribute) < 16) return false;
+        if (attribute_length(attribute) < 16) return false;
         tuple->source_high = load64(payload);
         tuple->source_low = load64(payload + 8);
         *have |= SOURCE_V6;
         break;
       case CTA_IP_V6_DST:
-        if (mnl_attr_get_payload_len(attribute) < 16) return false;
+        if (attribute_length(attribute) < 16) return false;
         tuple->destination_high = load64(payload);
         tuple->destination_low = load64(payload + 8);
         *have |= DESTINATION_V6;
@@ -82,19 +68,19 @@ static bool parse_protocol(const struct nlattr *holder, struct conntrack_tuple *
   const struct nlattr *attribute;
   nested(&cursor, holder);
   while (conntrack_attributes_next(&cursor, &attribute)) {
-    switch (mnl_attr_get_type(attribute)) {
+    switch (attribute_type(attribute)) {
       case CTA_PROTO_NUM:
-        if (mnl_attr_validate(attribute, MNL_TYPE_U8) < 0) return false;
-        tuple->protocol = mnl_attr_get_u8(attribute);
+        if (attribute_length(attribute) < 1) return false;
+        tuple->protocol = *(const uint8_t *)attribute_payload(attribute);
         *have |= PROTOCOL;
         break;
       case CTA_PROTO_SRC_PORT:
-        if (mnl_attr_validate(attribute, MNL_TYPE_U16) < 0) return false;
-        tuple->source_port = ntohs(mnl_attr_get_u16(attribute));
+        if (attribute_length(attribute) < 2) return false;
+        tuple->source_port = attribute_u16(attribute);
         break;
       case CTA_PROTO_DST_PORT:
-        if (mnl_attr_validate(attribute, MNL_TYPE_U16) < 0) return false;
-        tuple->destination_port = ntohs(mnl_attr_get_u16(attribute));
+        if (attribute_length(attribute) < 2) return false;
+        tuple->destination_port = attribute_u16(attribute);
         break;
     }
   }
@@ -109,7 +95,7 @@ static int parse_tuple(const struct nlattr *holder, struct conntrack_tuple *tupl
   nested(&cursor, holder);
   while (conntrack_attributes_next(&cursor, &attribute)) {
     bool good = true;
-    switch (mnl_attr_get_type(attribute)) {
+    switch (attribute_type(attribute)) {
       case CTA_TUPLE_IP:
         good = parse_addresses(attribute, tuple, &have);
         break;
@@ -117,8 +103,8 @@ static int parse_tuple(const struct nlattr *holder, struct conntrack_tuple *tupl
         good = parse_protocol(attribute, tuple, &have);
         break;
       case CTA_TUPLE_ZONE:
-        good = mnl_attr_validate(attribute, MNL_TYPE_U16) >= 0;
-        if (good) *zone = ntohs(mnl_attr_get_u16(attribute));
+        good = attribute_length(attribute) >= 2;
+        if (good) *zone = attribute_u16(attribute);
         break;
     }
     if (!good) return CONNTRACK_BAD_ATTRIBUTE;
@@ -133,11 +119,11 @@ static bool parse_timestamp(const struct nlattr *holder, struct conntrack_record
   const struct nlattr *attribute;
   nested(&cursor, holder);
   while (conntrack_attributes_next(&cursor, &attribute)) {
-    int type = mnl_attr_get_type(attribute);
+    int type = attribute_type(attribute);
     if (type != CTA_TIMESTAMP_START && type != CTA_TIMESTAMP_STOP) continue;
-    if (mnl_attr_validate(attribute, MNL_TYPE_U64) < 0) return false;
+    if (attribute_length(attribute) < 8) return false;
     // Not mnl_attr_get_u64: an attribute is aligned to 4 bytes only.
-    uint64_t value = load64(mnl_attr_get_payload(attribute));
+    uint64_t value = load64(attribute_payload(attribute));
     if (type == CTA_TIMESTAMP_START) record->start = value;
     else record->stop = value;
   }
@@ -145,8 +131,8 @@ static bool parse_timestamp(const struct nlattr *holder, struct conntrack_record
 }
 
 static bool parse_u32(const struct nlattr *attribute, uint32_t *value) {
-  if (mnl_attr_validate(attribute, MNL_TYPE_U32) < 0) return false;
-  *value = ntohl(mnl_attr_get_u32(attribute));
+  if (attribute_length(attribute) < 4) return false;
+  *value = attribute_u32(attribute);
   return true;
 }
 
@@ -160,7 +146,7 @@ static int parse_entry(const struct nlmsghdr *message, struct conntrack_record *
   while (conntrack_attributes_next(&cursor, &attribute)) {
     bool good = true;
     int result = CONNTRACK_PARSED;
-    switch (mnl_attr_get_type(attribute)) {
+    switch (attribute_type(attribute)) {
       case CTA_TUPLE_ORIG:
         result = parse_tuple(attribute, &record->original, &tuple_zone);
         has_original = true;
@@ -179,8 +165,8 @@ static int parse_entry(const struct nlmsghdr *message, struct conntrack_record *
         good = parse_u32(attribute, &record->mark);
         break;
       case CTA_ZONE:
-        good = mnl_attr_validate(attribute, MNL_TYPE_U16) >= 0;
-        if (good) zone = ntohs(mnl_attr_get_u16(attribute));
+        good = attribute_length(attribute) >= 2;
+        if (good) zone = attribute_u16(attribute);
         has_zone = good;
         break;
       case CTA_TIMESTAMP:

@@ -1,5 +1,6 @@
 #include "http_internal.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 enum {
@@ -72,8 +73,34 @@ static enum MHD_Result answer_page(http_server *server, struct MHD_Connection *c
   return result;
 }
 
+/// True for localhost and for addresses, with or without a port: what no name that another site owns can resolve to. A browser always sends a Host,
+/// and lets no page choose it; who sends none is not a browser.
+static bool host_is_ours(const char *host) {
+  if (host == NULL) return true;
+  char text[INET6_ADDRSTRLEN];
+  uint8_t address[16];
+  if (host[0] == '[') {
+    const char *end = strchr(host, ']');
+    if (end == NULL || (end[1] != '\0' && end[1] != ':') || (size_t)(end - host) > sizeof text) return false;
+    memcpy(text, host + 1, (size_t)(end - host) - 1);
+    text[end - host - 1] = '\0';
+    return inet_pton(AF_INET6, text, address) == 1;
+  }
+  size_t length = strcspn(host, ":");
+  if (length == 9 && strncasecmp(host, "localhost", 9) == 0) return true;
+  if (length >= sizeof text) return false;
+  memcpy(text, host, length);
+  text[length] = '\0';
+  return inet_pton(AF_INET, text, address) == 1;
+}
+
 static enum MHD_Result answer(http_server *server, struct MHD_Connection *connection, const http_connection *slot, const char *url) {
   if (strcmp(url, "/-/healthy") == 0 || strcmp(url, "/-/ready") == 0) return answer_probe(server, connection, url);
+  if (slot->guards_host && !http_guard_has_users(server->guard)
+      && !host_is_ours(MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST))) {
+    atomic_fetch_add(&server->misdirected, 1);
+    return answer_fixed(server, connection, MHD_HTTP_MISDIRECTED_REQUEST, HTTP_FIXED_MISDIRECTED);
+  }
   if (http_guard_has_users(server->guard)) {
     const char *authorization = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
     switch (http_guard_check(server->guard, authorization, slot->peer)) {

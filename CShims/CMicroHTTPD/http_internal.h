@@ -28,6 +28,7 @@ typedef enum {
   HTTP_FIXED_TOO_MANY,
   HTTP_FIXED_NOT_FOUND,
   HTTP_FIXED_METHOD,
+  HTTP_FIXED_MISDIRECTED,
   HTTP_FIXED_COUNT,
 } http_fixed;
 
@@ -39,6 +40,7 @@ typedef struct {
 typedef struct {
   int fd; // -1: free
   int scope;
+  bool guards_host; // serves everything on loopback: only under a name that no other site can point here
   http_peer peer;
   int64_t since; // ns: accepted, or answered last
 } http_connection;
@@ -56,6 +58,7 @@ struct http_server {
   struct {
     int fd;
     int scope;
+    bool loopback;
   } listeners[HTTP_MAX_LISTENERS];
   struct MHD_Response *fixed[HTTP_FIXED_COUNT];
   pthread_t thread;
@@ -69,7 +72,7 @@ struct http_server {
   atomic_bool stopping;
   atomic_bool ready;
   atomic_int_fast64_t heartbeat;
-  atomic_uint_fast64_t connections, accepted, evicted, expired, refused, requests, unauthorized;
+  atomic_uint_fast64_t connections, accepted, evicted, expired, refused, requests, unauthorized, misdirected;
 
   // The server thread's own.
   http_guard *guard;

@@ -7,7 +7,14 @@
 static bool add_common_headers(struct MHD_Response *response, const char *content_type) {
   return MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type) == MHD_YES
     && MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") == MHD_YES
-    && MHD_add_response_header(response, "X-Content-Type-Options", "nosniff") == MHD_YES;
+    && MHD_add_response_header(response, "X-Content-Type-Options", "nosniff") == MHD_YES
+    // No page loads anything; the one of HTML has a style element. No other site may frame or embed any.
+    && MHD_add_response_header(
+         response, "Content-Security-Policy",
+         "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+      == MHD_YES
+    && MHD_add_response_header(response, "Cross-Origin-Resource-Policy", "same-origin") == MHD_YES
+    && MHD_add_response_header(response, "Referrer-Policy", "no-referrer") == MHD_YES;
 }
 
 static struct MHD_Response *fixed_response(const char *text, const char *header, const char *value) {
@@ -31,6 +38,7 @@ bool http_pages_init(http_server *server) {
   fixed[HTTP_FIXED_TOO_MANY] = fixed_response("too many attempts\n", MHD_HTTP_HEADER_RETRY_AFTER, "1");
   fixed[HTTP_FIXED_NOT_FOUND] = fixed_response("not found\n", NULL, NULL);
   fixed[HTTP_FIXED_METHOD] = fixed_response("method not allowed\n", MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+  fixed[HTTP_FIXED_MISDIRECTED] = fixed_response("ask by IP address or as localhost\n", NULL, NULL);
   for (int i = 0; i < HTTP_FIXED_COUNT; i++) {
     if (fixed[i] == NULL) return false;
   }

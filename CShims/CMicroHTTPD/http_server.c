@@ -82,6 +82,8 @@ int http_server_listen(http_server *server, const uint8_t *address, bool v4, uin
   *bound = ntohs(v4 ? name.v4.sin_port : name.v6.sin6_port);
   server->listeners[server->listener_count].fd = fd;
   server->listeners[server->listener_count].scope = scope;
+  server->listeners[server->listener_count].loopback =
+    v4 ? address[12] == 127 : memcmp(address, &in6addr_loopback, sizeof in6addr_loopback) == 0;
   server->listener_count++;
   return 0;
 }
@@ -173,7 +175,7 @@ static bool evict(http_server *server, const http_peer *peer) {
 }
 
 /// A newcomer gets a place at once, from whoever is slowest: a wait in the backlog would let slow clients keep good ones out.
-static void admit(http_server *server, int fd, const struct sockaddr_storage *address, socklen_t length, int scope) {
+static void admit(http_server *server, int fd, const struct sockaddr_storage *address, socklen_t length, size_t listener) {
   http_peer peer = peer_of(address);
   bool room = connections_of(server, peer) < server->limits.connections_per_peer || evict(server, &peer);
   if (room && atomic_load(&server->connections) >= server->limits.connections) room = evict(server, NULL);
@@ -186,7 +188,9 @@ static void admit(http_server *server, int fd, const struct sockaddr_storage *ad
     atomic_fetch_add(&server->refused, 1);
     return;
   }
-  *slot = (http_connection){.fd = fd, .scope = scope, .peer = peer, .since = http_now()};
+  int scope = server->listeners[listener].scope;
+  bool guards_host = scope == HTTP_SCOPE_ALL && server->listeners[listener].loopback;
+  *slot = (http_connection){.fd = fd, .scope = scope, .guards_host = guards_host, .peer = peer, .since = http_now()};
   atomic_fetch_add(&server->connections, 1);
   // MHD closes the descriptor also where it fails, and then calls http_connected only if it had called it before.
   if (MHD_add_connection(http_guard_daemon(server->guard), fd, (const struct sockaddr *)address, length) == MHD_YES) return;
@@ -208,7 +212,7 @@ static void accept_from(http_server *server, size_t index) {
       return;
     }
     atomic_fetch_add(&server->accepted, 1);
-    admit(server, fd, &address, length, server->listeners[index].scope);
+    admit(server, fd, &address, length, index);
   }
 }
 
@@ -328,6 +332,7 @@ void http_server_read_counters(const http_server *server, http_counters *counter
   counters->refused = atomic_load(&server->refused);
   counters->requests = atomic_load(&server->requests);
   counters->unauthorized = atomic_load(&server->unauthorized);
+  counters->misdirected = atomic_load(&server->misdirected);
 }
 
 void http_server_destroy(http_server *server) {

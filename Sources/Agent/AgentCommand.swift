@@ -43,6 +43,10 @@ private final class RunningAgent {
   private let start: Instant
   private let startWall: WallTime
   private var page: [UInt8] = []
+  private var statusVersion: StatusVersion?
+  private var recentGeneration: UInt64?
+  /// Nanoseconds from a wake-up to the next sleep, the longest so far.
+  private var longestTurn: Int64 = 0
   private var nextTick: Instant
 
   init(_ configuration: Configuration, _ log: Log) throws {
@@ -115,11 +119,12 @@ private final class RunningAgent {
         }
       }
       if pipeline.now >= nextTick { tick() }
+      longestTurn = max(longestTurn, Clocks.monotonic() - pipeline.now)
     }
     pipeline.close()
     takeRecords()
     let wall = Clocks.wall()
-    incidents.writeSummary(pipeline.now, wall, isLast: true)
+    incidents.writeDue(pipeline.now, wall, isLast: true)
     incidents.stopped(AgentStopped(time: wall, version: Version.text, cause: "signal", uptime: Clocks.monotonic() - start))
     incidents.finish()
     log.info("stopped")
@@ -129,23 +134,27 @@ private final class RunningAgent {
 
   private func takeRecords() {
     guard !pipeline.engine.records.isEmpty else { return }
-    incidents.take(pipeline.engine.records, now: pipeline.now)
+    incidents.take(pipeline.engine.records, now: pipeline.now, wall: pipeline.wallNow)
     pipeline.engine.records.removeAll(keepingCapacity: true)
   }
 
   /// Once a second: pages, heartbeat, summaries.
   private func tick() {
     nextTick = pipeline.now + Nanoseconds.perSecond
+    incidents.writeDue(pipeline.now, Clocks.wall())
     publish()
+    publishStatus()
     server.heartbeat()
     // Every source that can run here is open, and the first dump is done, once the loop turns.
     server.setReady(true)
-    incidents.writeSummary(pipeline.now, Clocks.wall())
     log.flushSuppressed()
   }
 
   private func publish() {
-    let snapshot = MetricsSnapshot(pipeline, incidents, start: startWall)
+    var snapshot = MetricsSnapshot(pipeline, incidents, start: startWall, perCPU: configuration.metricsPerCPU)
+    snapshot.log = LogUse(log.counters)
+    snapshot.http = HTTPUse(server.counters)
+    snapshot.longestTurn = longestTurn
     publish(snapshot, .text, .standard, HTTPServer.textFormat)
     publish(snapshot, .openMetrics, .openMetrics, HTTPServer.openMetricsFormat)
   }
@@ -158,6 +167,24 @@ private final class RunningAgent {
     MetricsPage.render(snapshot, as: format, into: &page)
     server.publish(path: "/metrics", variant: variant, contentType: contentType, body: page.span)
     swap(&page, &self.page)
+  }
+
+  /// The pages that show names: on the API address alone unless users are configured. Made again only when something changed.
+  private func publishStatus() {
+    let version = StatusVersion(pipeline, incidents)
+    if version != statusVersion {
+      statusVersion = version
+      let status = StatusSnapshot(pipeline, incidents, sources: sourceStates(), start: startWall, now: pipeline.wallNow)
+      StatusPage.render(status, into: &page)
+      server.publish(path: "/", contentType: "text/html; charset=utf-8", body: page.span)
+    }
+    if incidents.recent.generation != recentGeneration {
+      recentGeneration = incidents.recent.generation
+      // Not into the kept buffer: this page may be a hundred times as long as the others.
+      var records: [UInt8] = []
+      incidents.recent.render(into: &records)
+      server.publish(path: "/api/v1/incidents", contentType: "application/json", body: records.span)
+    }
   }
 
   private func sourceStates() -> [SourceState] {

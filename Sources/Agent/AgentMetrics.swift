@@ -6,13 +6,16 @@ import Wire
 
 extension MetricsSnapshot {
   /// Everything the page shows, of one moment.
-  init(_ pipeline: Pipeline, _ incidents: Incidents, start: WallTime) {
+  ///
+  /// - Parameter perCPU: the kernel's counters with a series per CPU.
+  init(_ pipeline: Pipeline, _ incidents: Incidents, start: WallTime, perCPU: Bool) {
     self.init(version: Version.text)
     kernelRelease = SystemFacts.kernelRelease()
     let tally = pipeline.tally
     if tally.hasCounters {
       counters = tally.counters
       features = tally.features
+      if perCPU { countersByCPU = pipeline.countersByCPU.map { CPUCounters(cpu: $0.cpu, $0.counters) } }
       entries = tally.entries
       entriesLimit = tally.entriesLimit
     }
@@ -38,6 +41,44 @@ extension MetricsSnapshot {
     suppressedLost = incidents.limiter.suppressedLost
     suppressedClosed = incidents.limiter.suppressedClosed
     suppressedResolved = incidents.limiter.suppressedResolved
+    lostExemplars = incidents.exemplars.lost
+    durationExemplars = incidents.exemplars.durations
+    workloads = incidents.workloads.totals(clientTransmissions: engine.transmissions[Int(Vantage.client.rawValue)])
+    alertsFiring = incidents.alerts.count
+    records = RecordEvent.allCases.map { RecordCount($0.name, incidents.written[Int($0.rawValue)]) }
+    recordsUndelivered = incidents.undelivered
+    tables += [
+      TableUse("lookups", entries: UInt64(incidents.lookups.entries), evictions: incidents.lookups.evictions),
+      TableUse("alerts", entries: UInt64(incidents.alerts.count), evictions: incidents.alerts.overflow),
+      TableUse("rate_limits", entries: UInt64(incidents.limiter.tableEntries), evictions: incidents.limiter.tableFull),
+      TableUse("workloads", entries: UInt64(incidents.workloads.rows.count), evictions: incidents.workloads.overflow),
+    ]
     process = SystemFacts.processUse(start: start)
+  }
+}
+
+extension LogUse {
+  init(_ counters: LogCounters) {
+    self.init()
+    debug = counters.debug
+    info = counters.info
+    warn = counters.warn
+    error = counters.error
+    suppressed = counters.suppressed
+    undelivered = counters.undelivered
+  }
+}
+
+extension HTTPUse {
+  init(_ counters: HTTPCounters) {
+    self.init()
+    connections = counters.connections
+    accepted = counters.accepted
+    evicted = counters.evicted
+    expired = counters.expired
+    refused = counters.refused
+    requests = counters.requests
+    unauthorized = counters.unauthorized
+    misdirected = counters.misdirected
   }
 }

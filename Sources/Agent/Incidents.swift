@@ -2,17 +2,37 @@ import Flows
 import LinuxIO
 import Reporting
 
-/// From the engine's records to lines: rate limits, names' privacy, output.
+/// From the engine's records to lines, sums and alerts: rate limits, names' privacy, output.
 final class Incidents {
+  /// Losses that the page for people shows.
+  private static let latestCount = 20
+
   private let output: RecordOutput
   private var writer: RecordWriter
+  /// The key of hashed names where no file gives one: the same until the end.
+  private let randomKey = (0..<4).flatMap { _ in SystemFacts.randomBytes() }
   private(set) var limiter: LossRateLimiter
+  private(set) var workloads = WorkloadTable()
+  private(set) var lookups = LookupTable()
+  private(set) var alerts: AlertTable
+  private(set) var exemplars = IncidentExemplars()
+  private(set) var recent = RecentRecords()
+  /// The newest last.
+  private(set) var latest: [LostQuery] = []
+  /// Records given to the output (index: `RecordEvent.rawValue`).
+  private(set) var written: [UInt64] = Array(repeating: 0, count: RecordEvent.allCases.count)
+  /// Grows with every loss, alert and line.
+  private(set) var generation: UInt64 = 0
+  private var line: [UInt8] = []
 
   init(_ configuration: Configuration, seed: UInt64, now: Instant, wall: WallTime) throws(OutputError) {
     output = try RecordOutput(configuration.incidentsOutput)
-    writer = RecordWriter(options: try Self.recordOptions(configuration))
+    writer = RecordWriter(options: try Self.recordOptions(configuration, randomKey: randomKey))
     limiter = LossRateLimiter(limits: Self.limits(configuration), seed: seed, now: now, wall: wall)
+    alerts = AlertTable(seed: seed)
   }
+
+  var options: RecordOptions { writer.options }
 
   private static func limits(_ configuration: Configuration) -> LossRateLimits {
     var limits = LossRateLimits()
@@ -21,7 +41,7 @@ final class Incidents {
     return limits
   }
 
-  private static func recordOptions(_ configuration: Configuration) throws(OutputError) -> RecordOptions {
+  private static func recordOptions(_ configuration: Configuration, randomKey: [UInt8]) throws(OutputError) -> RecordOptions {
     var options = RecordOptions()
     options.nodeName = configuration.nodeName ?? SystemFacts.hostName()
     switch configuration.dnsNames {
@@ -29,7 +49,7 @@ final class Incidents {
     case .off: options.names = .off
     case .hash:
       guard let path = configuration.dnsNamesKeyFile else {
-        options.names = .hash(key: (0..<4).flatMap { _ in SystemFacts.randomBytes() })
+        options.names = .hash(key: randomKey)
         break
       }
       options.names = .hash(key: try readKey(path))
@@ -50,31 +70,86 @@ final class Incidents {
 
   /// Takes changed options over; the output and the limiter's counts stay.
   func reconfigure(_ configuration: Configuration, now: Instant, wall: WallTime) throws(OutputError) {
-    let options = try Self.recordOptions(configuration)
+    let options = try Self.recordOptions(configuration, randomKey: randomKey)
     writeSummary(now, wall, isLast: true)
     writer = RecordWriter(options: options)
     limiter.change(rate: Int64(configuration.incidentsRate), all: configuration.incidentsAll)
   }
 
-  func started(_ record: AgentStarted) { output.append { writer.append(record, to: &$0) } }
-  func stopped(_ record: AgentStopped) { output.append { writer.append(record, to: &$0) } }
+  func started(_ record: AgentStarted) { write(.agentStarted) { writer.append(record, to: &$0) } }
+  func stopped(_ record: AgentStopped) { write(.agentStopped) { writer.append(record, to: &$0) } }
 
-  /// Writes what the limits let through and counts the rest.
-  func take(_ records: [Record], now: Instant) {
-    for record in records where limiter.admit(record, at: now) {
-      output.append { writer.append(record, to: &$0) }
-    }
+  /// Counts every record, writes what the limits let through, and the alerts that are due for it.
+  func take(_ records: [Record], now: Instant, wall: WallTime) {
+    for record in records { take(record, now, wall) }
     output.flush()
   }
 
-  func writeSummary(_ now: Instant, _ wall: WallTime, isLast: Bool = false) {
-    if let summary = limiter.summary(at: now, wall: wall, isLast: isLast) { output.append { writer.append(summary, to: &$0) } }
+  private func take(_ record: Record, _ now: Instant, _ wall: WallTime) {
+    generation &+= 1
+    var alert: Alert?
+    let event: RecordEvent
+    switch record {
+    case .lost(let lost):
+      event = .lost
+      workloads.count(lost)
+      exemplars.note(lost)
+      if lost.vantage == .client { keep(lost) }
+    case .closed(let closed):
+      event = .closed
+      exemplars.note(closed)
+      if let stall = lookups.take(closed, at: now) {
+        workloads.count(stall, of: closed)
+        alert = alerts.take(closed, stall, at: now)
+      }
+    case .clashResolved: event = .clashResolved
+    case .blind: event = .blindWindow
+    }
+    if limiter.admit(record, at: now) {
+      let isKept = write(event, isRecent: event == .lost || event == .closed) { writer.append(record, to: &$0) }
+      if !isKept { limiter.suppress(record) }
+    }
+    if let alert { write(alert, wall) }
+  }
+
+  private func keep(_ lost: LostQuery) {
+    if latest.count == Self.latestCount { latest.removeFirst() }
+    latest.append(lost)
+  }
+
+  /// Once a second: the alerts whose time has come, and once a minute the sum of what was kept back.
+  ///
+  /// - Parameter isLast: the agent stops: tell everything that was not told.
+  func writeDue(_ now: Instant, _ wall: WallTime, isLast: Bool = false) {
+    for alert in alerts.due(at: now, isLast: isLast) { write(alert, wall) }
+    writeSummary(now, wall, isLast: isLast)
     output.flush()
+  }
+
+  private func writeSummary(_ now: Instant, _ wall: WallTime, isLast: Bool) {
+    if let summary = limiter.summary(at: now, wall: wall, isLast: isLast) { write(.lossesSuppressed) { writer.append(summary, to: &$0) } }
+  }
+
+  private func write(_ alert: Alert, _ wall: WallTime) {
+    write(alert.state == .firing ? .alertFiring : .alertResolved, isRecent: true) { writer.append(alert, time: wall, to: &$0) }
+  }
+
+  /// - Parameter isRecent: `/api/v1/incidents` shows it.
+  /// - Returns: false if the output had no room.
+  @discardableResult
+  private func write(_ event: RecordEvent, isRecent: Bool = false, _ make: (inout [UInt8]) -> Void) -> Bool {
+    generation &+= 1
+    line.removeAll(keepingCapacity: true)
+    make(&line)
+    if isRecent { recent.append(line) }
+    guard output.append(line) else { return false }
+    written[Int(event.rawValue)] &+= 1
+    return true
   }
 
   /// Waits a little for a slow reader, at the end.
   func finish() { output.flush(wait: 500) }
 
   /// Lines that no reader took.
-  var droppedLines: UInt64 { output.droppedLines }
+  var undelivered: UInt64 { output.droppedLines }
 }

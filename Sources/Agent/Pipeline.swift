@@ -41,6 +41,8 @@ package final class Pipeline {
   /// While packets come in the counters are read this often, so that what moves them is known to a tenth of a second.
   private static let busyCounterPeriod = Nanoseconds.perSecond / 10
   private static let idleCounterPeriod = Nanoseconds.perSecond
+  /// Events that come faster than they are taken must not keep the ring waiting; what then overflows is counted and blind.
+  private static let drainsPerSweep = 4
   /// How often a source that is down is tried again.
   private static let reopenPeriod = 10 * Nanoseconds.perSecond
 
@@ -86,6 +88,10 @@ package final class Pipeline {
   package var wallNow: WallTime { clock.wallNow }
   package func isUp(_ source: Source) -> Bool { failures[source.rawValue] == nil }
   package var wakeups: UInt64 { loop.wakeups }
+  /// Each CPU's share of the conntrack counters.
+  package var countersByCPU: [(cpu: Int, counters: ConntrackCounters)] {
+    (0..<accumulator.cpuCount).compactMap { cpu in accumulator.counters(cpu: cpu).map { (cpu, $0) } }
+  }
 
   package func watch(_ descriptor: Int32, as token: EventToken) throws(SetupError) { try loop.add(descriptor, as: token, .immediate) }
 
@@ -128,11 +134,13 @@ package final class Pipeline {
         devices = consume opened
         drainDevices()
       }
-      if failures[source.rawValue] != nil {
+      let isBack = failures[source.rawValue] != nil
+      if isBack {
         failures[source.rawValue] = nil
         log.info("source is back", ["source": .text("\(source.name)")])
       }
-      setBlind(source, false)
+      // Entries made while nobody listened are known after the dump.
+      if source == .conntrack && isBack { needsResync = true } else { setBlind(source, false) }
     } catch {
       fail(source, error)
     }
@@ -187,7 +195,9 @@ package final class Pipeline {
 
   private func timeout(_ until: Instant) -> Int32 {
     let now = Clocks.monotonic()
-    var due = min(until, lastCounters + Self.idleCounterPeriod, nextReopen)
+    var due = min(until, nextReopen)
+    // Counters that cannot be read are tried again with the other sources, not at once.
+    if requests != nil { due = min(due, lastCounters + Self.idleCounterPeriod) }
     if let deadline = engine.nextDeadline() { due = min(due, max(deadline, lastSweep + TimerGranularity.nanoseconds)) }
     guard due > now else { return 0 }
     return Int32(clamping: (due - now + Nanoseconds.perMillisecond - 1) / Nanoseconds.perMillisecond)
@@ -198,8 +208,9 @@ package final class Pipeline {
     clock.sweep()
     let now = clock.now
     if nextReopen <= now { reopen() }
-    drainDevices()
     if ring != nil { ring!.collect() }
+    // A device is known before its first packet is looked at.
+    drainDevices()
     drainEvents()
     let packets = drainPackets(now)
     noteLosses(now)
@@ -214,12 +225,15 @@ package final class Pipeline {
   private func drainEvents() {
     guard events != nil else { return }
     var hasMore = true
-    while hasMore {
+    var rounds = 0
+    while hasMore && rounds < Self.drainsPerSweep {
       hasMore = events!.drain { event in
         tally.count(event.kind)
         engine.observe(event)
       }
+      rounds += 1
     }
+    if hasMore { loop.requestSweep() }
   }
 
   /// - Returns: the number of frames.
@@ -241,7 +255,7 @@ package final class Pipeline {
       let observation = PacketObservation(
         time: clock.instant(of: header.stamp), wallTime: header.stamp, interface: header.interface, isOutgoing: header.isOutgoing,
         source: packet.source, destination: packet.destination, transport: packet.transport, dns: packet.dns)
-      decoder.withName { name in engine.observe(observation, name: name) }
+      decoder.withName(in: bytes) { name in engine.observe(observation, name: name) }
     } catch {
       tally.decodeErrors[Int(error.rawValue)] &+= 1
     }
@@ -249,13 +263,15 @@ package final class Pipeline {
 
   // MARK: Losses of our own
 
+  private func wall(at instant: Instant) -> WallTime { WallTime(nanoseconds: clock.wallNow.nanoseconds &- (clock.now - instant)) }
+
   private func noteLosses(_ now: Instant) {
     if ring != nil {
       let statistics = ring!.statistics()
       tally.packets = statistics.packets
       let lost = statistics.drops
       if lost != packetsLostSeen {
-        engine.blindBegan(.packets, at: lastPacketStatistics, wall: clock.wallNow, lost: lost &- packetsLostSeen)
+        engine.blindBegan(.packets, at: lastPacketStatistics, wall: wall(at: lastPacketStatistics), lost: lost &- packetsLostSeen)
         tally.packetsLost &+= lost &- packetsLostSeen
         packetsLostSeen = lost
       } else if engine.isBlind(.packets) {
@@ -266,7 +282,7 @@ package final class Pipeline {
     if events != nil {
       let lost = events!.readLost()
       if lost != eventsLostSeen {
-        engine.blindBegan(.conntrack, at: lastSweep, wall: clock.wallNow, lost: lost &- eventsLostSeen)
+        engine.blindBegan(.conntrack, at: lastSweep, wall: wall(at: lastSweep), lost: lost &- eventsLostSeen)
         tally.eventsLost &+= lost &- eventsLostSeen
         eventsLostSeen = lost
         needsResync = true
@@ -284,7 +300,12 @@ package final class Pipeline {
     do throws(SetupError) {
       let dump = try requests!.dump(ports: capturedPorts) { event in engine.observe(event) }
       log.debug("read the conntrack table", ["entries": .integer(Int64(dump.entries)), "kept": .integer(Int64(dump.matched))])
-      setBlind(.conntrack, false)
+      if dump.isIncomplete {
+        log.warn("the conntrack table changed while it was read: reading it again")
+        needsResync = true
+      } else {
+        setBlind(.conntrack, false)
+      }
     } catch {
       fail(.counters, error)
       needsResync = true
@@ -323,7 +344,7 @@ package final class Pipeline {
         } else {
           excluded.remove(device.index)
         }
-        engine.deviceChanged(device.index, device.kind)
+        engine.deviceChanged(device.index, device.kind, master: device.master)
       case .deviceRemoved(let index):
         excluded.remove(index)
         engine.deviceRemoved(index)
@@ -335,11 +356,13 @@ package final class Pipeline {
 
   /// A backend answers on another port: both kernel filters must let it through.
   private func capturePorts() {
-    capturedPorts = options.engine.ports + engine.takeNewPorts()
+    capturedPorts = Array((options.engine.ports + engine.takeNewPorts()).prefix(PacketFilter.maximumPorts))
     log.info("also watching a backend's port", ["ports": .text(capturedPorts.map { String($0) }.joined(separator: " "))])
     do throws(SetupError) {
       if events != nil { try events!.setPorts(capturedPorts) }
       if ring != nil { try ring!.setPorts(capturedPorts) }
+      // Entries that are older than the filter gave no event.
+      needsResync = true
     } catch {
       log.error("cannot watch the port", ["reason": .text(error.description)])
     }

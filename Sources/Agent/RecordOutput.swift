@@ -6,6 +6,7 @@ import Reporting
 final class RecordOutput {
   /// Bytes that wait for a slow reader at most.
   private static let bufferLimit = 4 << 20
+  private static let flushSize = 256 << 10
   /// A pipe that polls writable takes this much at once (PIPE_BUF in pipe(7)).
   private static let atomicWrite = 4096
 
@@ -15,7 +16,6 @@ final class RecordOutput {
   private var buffer: [UInt8] = []
   private var written = 0
   private(set) var droppedLines: UInt64 = 0
-  private(set) var lines: UInt64 = 0
 
   /// Opens the file for appending, or takes standard output.
   init(_ output: IncidentsOutput) throws(OutputError) {
@@ -35,14 +35,17 @@ final class RecordOutput {
 
   deinit { if ownsDescriptor { _ = Glibc.close(descriptor) } }
 
-  /// Appends one line with the writer's help.
-  func append(_ write: (inout [UInt8]) -> Void) {
+  /// Appends one line. What has gathered is written from time to time, so that a storm of lines does not wait for its end.
+  ///
+  /// - Returns: false if a slow reader left no room; nothing was kept then.
+  func append(_ line: [UInt8]) -> Bool {
+    if buffer.count - written >= Self.flushSize { flush() }
     guard buffer.count - written < Self.bufferLimit else {
       droppedLines &+= 1
-      return
+      return false
     }
-    write(&buffer)
-    lines &+= 1
+    buffer += line
+    return true
   }
 
   /// Writes what can be written without waiting; `wait` lends a slow reader up to that many milliseconds.

@@ -1,6 +1,7 @@
 import Flows
 
-/// When each source did not see everything. The last 64 windows of a source are remembered, far more than a query lives.
+/// When each source did not see everything. 64 windows of a source are remembered; of more, the two oldest are joined over the gap between them:
+/// what was asked in the gap counts as asked in the dark. What ended longer ago than a query can live is forgotten.
 struct BlindWindows {
   private struct Span {
     var start: Instant
@@ -10,24 +11,37 @@ struct BlindWindows {
   }
 
   private static let kept = 64
+  private static let memory = 900 * Nanoseconds.perSecond
   private var spans: [[Span]] = Array(repeating: [], count: BlindSource.allCases.count)
   private var openSince: [Instant?] = Array(repeating: nil, count: BlindSource.allCases.count)
   /// Nanoseconds of closed windows by source, and of time in which any source was blind.
   private var total: [Int64] = Array(repeating: 0, count: BlindSource.allCases.count)
   private var anyTotal: Int64 = 0
   private var anySince: Instant?
+  /// What lies before was counted.
+  private var anyUntil = Instant(nanoseconds: .min)
 
   /// Opens a window, or widens the one that is open.
   mutating func begin(_ source: BlindSource, at start: Instant, wall: WallTime, lost: UInt64) {
     let index = Int(source.rawValue)
-    if openSince[index] != nil {
-      spans[index][spans[index].count - 1].lost &+= lost
+    let anyStart = max(start, anyUntil)
+    anySince = anySince.map { min($0, anyStart) } ?? anyStart
+    if let open = openSince[index] {
+      let last = spans[index].count - 1
+      spans[index][last].lost &+= lost
+      if start < open {
+        spans[index][last].start = start
+        spans[index][last].startWall = wall
+        openSince[index] = start
+      }
       return
     }
-    if spans[index].count == Self.kept { spans[index].removeFirst() }
+    if spans[index].count == Self.kept {
+      let oldest = spans[index].removeFirst()
+      if start - oldest.end < Self.memory { spans[index][0].start = min(oldest.start, spans[index][0].start) }
+    }
     spans[index].append(Span(start: start, end: .distantFuture, startWall: wall, lost: lost))
     openSince[index] = start
-    if anySince == nil { anySince = start }
   }
 
   /// Closes the open window; what it was, or nil if none was open.
@@ -39,6 +53,7 @@ struct BlindWindows {
     total[index] &+= max(0, end - start)
     if let any = anySince, !openSince.contains(where: { $0 != nil }) {
       anyTotal &+= max(0, end - any)
+      anyUntil = max(anyUntil, end)
       anySince = nil
     }
     return BlindWindow(source: source, start: last.startWall, end: wall, lost: last.lost)

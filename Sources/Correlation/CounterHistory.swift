@@ -16,12 +16,17 @@ enum CounterFinding {
 
 /// The last readings of the counters, and the transmissions that are candidates for a failed insertion, both in order of time.
 ///
-/// A finding is exact if one and the same number of foreign failures (the residual: counter minus candidates) fits every reading in the second
-/// around. A candidate seen just before a reading may or may not be in it, so each reading bounds the residual from both sides; a failure that
-/// is nobody's, or a candidate that did not fail to insert, moves the residual by one and the bounds no longer meet.
+/// A finding is exact if the number of foreign failures (the residual: counter minus candidates) is one and the same at the start of the second
+/// around, just before the transmission, just after it, and at the end. Only settled readings tell it: those with no candidate so near before
+/// them that it may or may not be counted yet. A failure that is nobody's raises the residual for good; a candidate that did not fail to insert
+/// lowers it for good; an insertion that was held up lowers it for a moment, so of readings that lie close together the highest counts.
 struct CounterHistory: ~Copyable {
-  /// From a packet's ingress copy to its insertion: the tap and the insertion are microseconds apart on one CPU; scheduling may add to it.
-  static let lag: Int64 = 2 * Nanoseconds.perMillisecond
+  /// From a packet's ingress copy to its insertion on the same CPU, with a few thousand rules between. Longer delays cost certainty, not truth.
+  static let lag: Int64 = 300 * Nanoseconds.perMicrosecond
+  /// Settled readings within this time count as one moment.
+  static let moment: Int64 = 25 * Nanoseconds.perMillisecond
+  /// Readings further apart than this (the period of an idle node, and a sweep or two) prove no exact count.
+  static let longestGap: Int64 = 3 * Nanoseconds.perSecond / 2
   /// Half of "the second around".
   static let reach: Int64 = Nanoseconds.perSecond / 2
 
@@ -58,6 +63,8 @@ struct CounterHistory: ~Copyable {
   private(set) var hasSample = false
   private(set) var last = ConntrackCounters()
   private(set) var lastReadAt = Instant.zero
+  /// The size of the table is read less often than the counters: what it was last.
+  private var isNearLimit = false
 
   init() {
     samples = FixedArray(count: Self.sampleCount)
@@ -65,11 +72,12 @@ struct CounterHistory: ~Copyable {
   }
 
   mutating func add(_ sample: CounterSample) {
+    if sample.entriesLimit > 0 { isNearLimit = UInt64(sample.entries) * 100 >= UInt64(sample.entriesLimit) * 98 }
     newest = hasSample ? (newest + 1) % Self.sampleCount : 0
     samples[newest] = Sample(
       before: sample.before, after: sample.after, insertFailed: sample.counters.insertFailed, drop: sample.counters.drop,
       chainTooLong: sample.counters.chainTooLong, earlyDrop: sample.counters.earlyDrop,
-      entriesNearLimit: sample.entriesLimit > 0 && UInt64(sample.entries) * 100 >= UInt64(sample.entriesLimit) * 98)
+      entriesNearLimit: isNearLimit)
     kept = min(kept + 1, Self.sampleCount)
     revision &+= 1
     features = sample.features
@@ -105,6 +113,7 @@ struct CounterHistory: ~Copyable {
     var chainTooLongMoved = false
     /// drop moved on its own or early_drop moved while the table was nearly full.
     var tableWasFull = false
+    var earlyDropMoved = false
     /// More failures than the candidates can account for.
     var hasForeignFailures = true
   }
@@ -148,7 +157,8 @@ struct CounterHistory: ~Copyable {
     result.insertFailed = end.insertFailed &- first.insertFailed
     result.drop = end.drop &- first.drop
     result.chainTooLongMoved = end.chainTooLong != first.chainTooLong
-    result.tableWasFull = (end.entriesNearLimit && result.drop > result.insertFailed) || end.earlyDrop != first.earlyDrop
+    result.tableWasFull = (isNearLimit(firstAge, lastAge) && result.drop > result.insertFailed) || end.earlyDrop != first.earlyDrop
+    result.earlyDropMoved = end.earlyDrop != first.earlyDrop
     let moved = usesInsertFailed ? result.insertFailed : result.drop
     if moved == 0 {
       result.finding = .quiet
@@ -156,20 +166,23 @@ struct CounterHistory: ~Copyable {
       return result
     }
     // Candidates from a little before the first reading, oldest first.
-    var age = candidateKept
     let origin = first.before + (-4 * Self.lag)
-    while age > 0, candidate(age).time < origin { age -= 1 }
+    var age = 0
+    while age < candidateKept, candidate(age + 1).time >= origin { age += 1 }
     var certainAge = age
     var possibleAge = age
     var certain: Int64 = 0
     var possible: Int64 = 0
     var possibleAtFirst: Int64 = 0
-    var bounds = Bounds()
-    var dropBounds = Bounds()
-    var isSettledBefore = false
+    var trail = ResidualTrail()
+    var dropTrail = ResidualTrail()
+    var hasGap = false
+    var previous = first
     var reading = firstAge
     while reading >= lastAge {
       let at = sample(reading)
+      if at.before - previous.after > Self.longestGap { hasGap = true }
+      previous = at
       while certainAge > 0, candidate(certainAge).time + Self.lag <= at.before {
         certain += Int64(candidate(certainAge).weight)
         certainAge -= 1
@@ -178,18 +191,19 @@ struct CounterHistory: ~Copyable {
         possible += Int64(candidate(possibleAge).weight)
         possibleAge -= 1
       }
-      let dropped = Int64(bitPattern: at.drop &- first.drop)
-      let failed = usesInsertFailed ? Int64(bitPattern: at.insertFailed &- first.insertFailed) : dropped
-      bounds.narrow(failed - possible, failed - certain)
-      dropBounds.narrow(dropped - possible, dropped - certain)
-      if at.after <= time && bounds.isPoint { isSettledBefore = true }
+      if certain == possible {
+        let dropped = Int64(bitPattern: at.drop &- first.drop)
+        let failed = usesInsertFailed ? Int64(bitPattern: at.insertFailed &- first.insertFailed) : dropped
+        trail.add(failed &- certain, at: at.after, isBefore: at.after <= time)
+        dropTrail.add(dropped &- certain, at: at.after, isBefore: at.after <= time)
+      }
       if reading == firstAge { possibleAtFirst = possible }
       reading -= 1
     }
-    if isSettledBefore && bounds.isPoint && dropBounds.isPoint && !result.chainTooLongMoved {
+    if trail.isConstant && dropTrail.isConstant && !hasGap && !result.chainTooLongMoved && !result.tableWasFull {
       result.finding = .exact
       result.hasForeignFailures = false
-    } else if Int64(moved) < certain - possibleAtFirst {
+    } else if trail.fell ?? (moved < UInt64(max(0, certain - possibleAtFirst))) {
       result.finding = .insufficient
       result.hasForeignFailures = false
     } else {
@@ -198,17 +212,56 @@ struct CounterHistory: ~Copyable {
     return result
   }
 
-  private struct Bounds {
-    var low = Int64.min
-    var high = Int64.max
-    var isPoint: Bool { low == high }
-    mutating func narrow(_ low: Int64, _ high: Int64) {
-      self.low = max(self.low, low)
-      self.high = min(self.high, high)
+  private func isNearLimit(_ firstAge: Int, _ lastAge: Int) -> Bool {
+    var age = lastAge
+    while age <= firstAge {
+      if sample(age).entriesNearLimit { return true }
+      age += 1
     }
+    return false
   }
 
   private func candidate(_ age: Int) -> Candidate {
     candidates[(candidateNext - age + Self.candidateCount) % Self.candidateCount]
   }
+}
+
+/// The residual at the start of a window, just before and just after the time asked for, and at the end.
+private struct ResidualTrail {
+  private struct Moment {
+    var since = Instant.zero
+    var value = Int64.min
+    var isSet: Bool { value != .min }
+    /// Takes a later reading in: the highest of those that lie within a moment of the first.
+    mutating func take(_ value: Int64, at time: Instant) {
+      if !isSet { since = time }
+      if time - since <= CounterHistory.moment { self.value = max(self.value, value) }
+    }
+  }
+
+  private var start = Moment()
+  private var after = Moment()
+  private var before = Int64.min
+  private var end = Int64.min
+  /// The last four settled readings.
+  private var recent: InlineArray<4, (time: Instant, value: Int64)> = .init(repeating: (.zero, .min))
+  private var count = 0
+
+  mutating func add(_ value: Int64, at time: Instant, isBefore: Bool) {
+    start.take(value, at: time)
+    if !isBefore { after.take(value, at: time) }
+    recent[count & 3] = (time, value)
+    count += 1
+    var highest = value
+    for index in 0..<4 where recent[index].value != .min && time - recent[index].time <= CounterHistory.moment {
+      if isBefore || recent[index].time >= after.since { highest = max(highest, recent[index].value) }
+    }
+    if isBefore { before = highest }
+    end = highest
+  }
+
+  var isConstant: Bool { start.isSet && after.isSet && start.value == before && before == after.value && after.value == end }
+
+  /// True if the residual fell around the time: a candidate there did not fail to insert. Nil where it was not settled on both sides.
+  var fell: Bool? { before != .min && after.isSet ? after.value < before : nil }
 }

@@ -11,6 +11,8 @@ package struct EngineConfiguration: Sendable {
   package var timeout: Int64 = 10 * Nanoseconds.perSecond
   /// Ports on which servers are asked (`--dns.port`).
   package var ports: [UInt16] = [53]
+  /// nf_conntrack_udp_timeout: how long an entry without a reply lives, nanoseconds.
+  package var unrepliedTimeout: Int64 = 30 * Nanoseconds.perSecond
   /// False where outgoing copies are not captured (`--capture.outgoing=false`): no leg but `asked` and `came` exists then.
   package var capturesOutgoing = true
   /// Random per start: keys of the tables, base of incident ids.
@@ -26,8 +28,11 @@ package struct EngineConfiguration: Sendable {
 package struct Engine: ~Copyable {
   /// From the first copy to "this was not forwarded": qdiscs and neighbour queues hold packets that long.
   static let forwardingTime = Nanoseconds.perSecond
-  /// How long an answered transmission stays, as a witness for its neighbours' verdicts.
-  static let witnessTime = Nanoseconds.perSecond / 4
+  /// How long an answered transmission stays, as a witness for its neighbours' verdicts: until those of the same lookup have fallen.
+  static let witnessTime = forwardingTime + 2 * lookupTime
+  /// An entry that nothing used for so long may be gone: net/netfilter/nf_conntrack_proto_udp.c, `udp_timeouts`. The kernel filter keeps the
+  /// end of answered entries from us.
+  static let entryTime = 30 * Nanoseconds.perSecond
   /// Age at which a transmission without a sent leg is looked at for the first time.
   static let suspectAge = 5 * Nanoseconds.perMillisecond
   /// Age at which its evidence for a failed insertion is gathered.
@@ -78,7 +83,8 @@ package struct Engine: ~Copyable {
 
   // MARK: The node
 
-  package mutating func deviceChanged(_ index: UInt32, _ kind: NetworkDevice.Kind) { node.set(index, kind) }
+  /// - Parameter master: the bridge that the device is a port of; 0 if none.
+  package mutating func deviceChanged(_ index: UInt32, _ kind: NetworkDevice.Kind, master: UInt32 = 0) { node.set(index, kind, master: master) }
   package mutating func deviceRemoved(_ index: UInt32) {
     node.removeDevice(index)
     paths.forget(interface: index)
@@ -94,7 +100,8 @@ package struct Engine: ~Copyable {
   package mutating func observe(_ packet: PacketObservation, name: RawSpan) {
     if packet.transport == .tcp {
       totals.tcpMessages &+= 1
-    } else if packet.destination.address.isMulticast {
+    } else if packet.destination.address.isMulticast || packet.dns.opcode != 0 {
+      // Not a question to one server: mDNS, UPDATE, NOTIFY.
       totals.unmatchedCopies &+= 1
     } else if packet.dns.isResponse {
       observeAnswer(packet)
@@ -135,8 +142,10 @@ package struct Engine: ~Copyable {
 
   /// Moves time on and judges what is due. Packets and events up to `now` must have been taken before.
   package mutating func advance(to now: Instant, wall: WallTime) {
+    let previous = self.now
     if now > self.now { self.now = now }
     wallNow = wall
+    watchTables(since: previous)
     findSuspects()
     assessSuspects()
     while true {
@@ -144,7 +153,6 @@ package struct Engine: ~Copyable {
       if slot < 0 { break }
       fire(slot)
     }
-    watchTables()
   }
 
   /// When `advance` has something to do next; nil while nothing is open.
@@ -167,6 +175,7 @@ package struct Engine: ~Copyable {
       close(slot, lost: loss)
     }
     for index in 0..<configuration.transmissions where transmissions.slots[Int32(index)].state != .free { closeQuery(Int32(index)) }
+    for source in BlindSource.allCases { blindEnded(source, at: self.now, wall: wall) }
   }
 
   // MARK: What is known
@@ -188,13 +197,13 @@ package struct Engine: ~Copyable {
   // MARK: Shared by the parts
 
   /// Opens a blind window for our own tables while one is at its cap, and closes it when there is room again.
-  private mutating func watchTables() {
+  private mutating func watchTables(since previous: Instant) {
     let young = entries.youngEvictions
     let isFull =
       transmissions.count >= transmissions.capacity || names.used + 8 >= names.capacity || young != youngEvictionsSeen
     youngEvictionsSeen = young
     if isFull {
-      blind.begin(.tables, at: now, wall: wallNow, lost: 0)
+      blind.begin(.tables, at: previous, wall: wallNow, lost: 0)
       tablesFullAt = now
     } else if blind.isOpen(.tables), now - tablesFullAt > Nanoseconds.perSecond, let window = blind.end(.tables, at: now, wall: wallNow) {
       records.append(.blind(window))
@@ -224,13 +233,14 @@ struct SlotQueue: ~Copyable {
   /// False if the queue is full.
   mutating func append(_ item: Item) -> Bool {
     guard count < items.count else { return false }
-    items[(head + count) % items.count] = item
+    let end = head + count
+    items[end < items.count ? end : end - items.count] = item
     count += 1
     return true
   }
 
   mutating func removeFirst() {
-    head = (head + 1) % items.count
+    head = head + 1 == items.count ? 0 : head + 1
     count -= 1
   }
 }

@@ -4,20 +4,26 @@ extension Engine {
   /// A copy of an answer: *came* on its way in, *delivered* on its way out from the address that was asked.
   mutating func observeAnswer(_ packet: PacketObservation) {
     // Between a bridge and its ports the answer may be translated by half (br_netfilter): the port's copy decides.
-    if packet.isOutgoing && node.kind(of: packet.interface) == .bridge { return }
+    // On loopback the copy that comes in follows at once.
+    if packet.isOutgoing {
+      let kind = node.kind(of: packet.interface)
+      if kind == .bridge || kind == .loopback { return }
+    }
     if packet.dns.questionCount == 0 {
       observeAnswerWithoutQuestion(packet)
       return
     }
     let key = transmissions.questionKey(id: packet.dns.id, questionHash: packet.dns.questionHash)
+    var credit = Credit()
     var slot = transmissions.first(question: key)
     var steps = 0
     while slot >= 0, steps < TransmissionTable.longestWalk {
-      if matches(slot, packet.dns), take(packet, for: slot) { return }
+      if matches(slot, packet.dns) { credit.consider(slot, fit(packet, slot)) }
+      if credit.isSettled { break }
       slot = transmissions.after(question: slot)
       steps += 1
     }
-    count { $0.unmatchedAnswers &+= 1 }
+    take(packet, credit)
   }
 
   /// Some error answers repeat no question (RFC 1035 4.1.1 leaves it to the server): then the entry or the delivered tuple names the socket.
@@ -27,50 +33,126 @@ extension Engine {
       let entry = entries.find(reply: packet.tuple, zone: nil)
       if entry >= 0 { client = entries.entries[entry].original.source }
     }
+    var credit = Credit()
     var slot = transmissions.first(socket: transmissions.socketKey(client))
     var steps = 0
     while slot >= 0, steps < TransmissionTable.longestWalk {
-      if transmissions.slots[slot].client == client, transmissions.slots[slot].dnsID == packet.dns.id, take(packet, for: slot) { return }
+      if transmissions.slots[slot].client == client, transmissions.slots[slot].dnsID == packet.dns.id { credit.consider(slot, fit(packet, slot)) }
+      if credit.isSettled { break }
       slot = transmissions.after(socket: slot)
       steps += 1
     }
-    count { $0.unmatchedAnswers &+= 1 }
+    take(packet, credit)
   }
 
-  /// Credits the copy to the transmission if it fits. The newest that fits gets the first answer, the one before it the second.
-  private mutating func take(_ packet: PacketObservation, for slot: Int32) -> Bool {
-    let transmission = transmissions.slots[slot]
-    guard transmission.asked <= packet.time, transmission.isVantageSettled else { return false }
-    return packet.isOutgoing ? takeOutgoing(packet, for: slot, transmission) : takeIncoming(packet, for: slot, transmission)
+  /// How well a copy of an answer fits a transmission; the better the higher.
+  private enum Fit: Int {
+    case none
+    /// It would fit, but this one has its answer already: a duplicate if no other wants it.
+    case taken
+    /// Nothing speaks against it, but the transmission was not seen to leave.
+    case unsent
+    /// It was forwarded before, and the answer was not seen to come.
+    case forwarded
+    /// The next leg of what is known.
+    case exact
+    /// Another copy of what is known already (VLAN, bridge): nothing more to learn.
+    case furtherCopy
   }
 
-  private mutating func takeIncoming(_ packet: PacketObservation, for slot: Int32, _ transmission: Transmission) -> Bool {
-    let isExact: Bool
-    if transmission.wasSent {
-      isExact = packet.source == transmission.sentDestination && packet.destination == transmission.sentSource
-    } else if configuration.capturesOutgoing {
-      isExact = answersUnsent(packet, transmission)
-    } else {
-      isExact = packet.destination == transmission.client || answersUnsent(packet, transmission)
+  /// The transmission that a copy is credited to: the newest of those that it fits best.
+  private struct Credit {
+    var slot: Int32 = -1
+    var fit = Fit.none
+    var isSettled: Bool { fit.rawValue >= Fit.exact.rawValue }
+
+    mutating func consider(_ slot: Int32, _ fit: Fit) {
+      guard fit.rawValue > self.fit.rawValue else { return }
+      self.slot = slot
+      self.fit = fit
     }
-    if isExact {
-      if transmission.hasCome {
-        // Another copy of the same answer (VLAN, bridge), or a second answer: that one belongs to an earlier attempt.
-        return packet.interface != transmission.cameInterface && packet.time - transmission.came < Self.forwardingTime
-      }
-      transmissions.slots[slot].came = packet.time
-      transmissions.slots[slot].cameInterface = packet.interface
-      if node.kind(of: packet.interface) == .workload { node.noteServer(packet.source.address) }
-      if transmission.isHostClient || node.isLocal(transmission.client.address) {
-        acceptAtHost(packet, for: slot)
-      } else if !configuration.capturesOutgoing {
-        deliver(slot, packet)
-      }
-      return true
+  }
+
+  private mutating func take(_ packet: PacketObservation, _ credit: Credit) {
+    switch credit.fit {
+    case .none:
+      count { $0.unmatchedAnswers &+= 1 }
+    case .taken:
+      // Told once an answer: at its last leg.
+      if packet.isOutgoing || isAcceptedOnArrival(transmissions.slots[credit.slot]) { count { $0.duplicateAnswers &+= 1 } }
+    case .furtherCopy:
+      break
+    case .unsent, .forwarded, .exact:
+      if packet.isOutgoing { takeOutgoing(packet, for: credit.slot) } else { takeIncoming(packet, for: credit.slot) }
+    }
+  }
+
+  /// No outgoing copy of its answer will follow.
+  private func isAcceptedOnArrival(_ transmission: Transmission) -> Bool {
+    transmission.isHostClient || !configuration.capturesOutgoing || node.isLocal(transmission.client.address)
+  }
+
+  private func fit(_ packet: PacketObservation, _ slot: Int32) -> Fit {
+    let transmission = transmissions.slots[slot]
+    guard transmission.asked <= packet.time, transmission.isVantageSettled else { return .none }
+    return packet.isOutgoing ? fitOutgoing(packet, transmission) : fitIncoming(packet, transmission)
+  }
+
+  private func fitIncoming(_ packet: PacketObservation, _ transmission: Transmission) -> Fit {
+    var fit = Fit.none
+    if transmission.wasSent {
+      if packet.source == transmission.sentDestination && packet.destination == transmission.sentSource { fit = .exact }
+    } else if answersUnsent(packet, transmission) {
+      fit = transmission.isLocalServer || !configuration.capturesOutgoing ? .forwarded : .unsent
+    } else if !configuration.capturesOutgoing && packet.destination == transmission.client {
+      fit = .unsent
+    }
+    if fit != .none {
+      guard transmission.hasCome else { return fit }
+      return packet.interface != transmission.cameInterface && packet.time - transmission.came < Self.forwardingTime ? .furtherCopy : .taken
     }
     // The bridge's own copy, translated by half.
     return transmission.hasCome && packet.interface != transmission.cameInterface
-      && (packet.destination == transmission.client || packet.source == transmission.server)
+      && (packet.destination == transmission.client || packet.source == transmission.server) ? .furtherCopy : .none
+  }
+
+  private func fitOutgoing(_ packet: PacketObservation, _ transmission: Transmission) -> Fit {
+    guard packet.destination == transmission.client, !transmission.isHostClient else { return .none }
+    if packet.source == transmission.server {
+      if transmission.wasDelivered {
+        return packet.interface != transmission.deliveredInterface && packet.time - transmission.delivered < Self.forwardingTime
+          ? .furtherCopy : .taken
+      }
+      return transmission.hasCome ? .exact : transmission.wasSent || transmission.isLocalServer ? .forwarded : .unsent
+    }
+    // Towards the client, from an address that it did not ask.
+    return transmission.hasCome && packet.source == transmission.sentDestination && transmission.untranslated == .zero ? .exact : .none
+  }
+
+  private mutating func takeIncoming(_ packet: PacketObservation, for slot: Int32) {
+    transmissions.slots[slot].came = packet.time
+    transmissions.slots[slot].cameInterface = packet.interface
+    withdrawCandidate(slot)
+    let entry = entries.find(reply: packet.tuple, zone: nil)
+    if entry >= 0 { entries.touch(entry, at: packet.time) }
+    if node.kind(of: packet.interface) == .workload { node.noteServer(packet.source.address) }
+    if isAcceptedOnArrival(transmissions.slots[slot]) { acceptOnArrival(packet, for: slot) }
+  }
+
+  private mutating func takeOutgoing(_ packet: PacketObservation, for slot: Int32) {
+    if packet.source == transmissions.slots[slot].server {
+      withdrawCandidate(slot)
+      deliver(slot, packet)
+    } else {
+      transmissions.slots[slot].untranslated = packet.time
+    }
+  }
+
+  /// It passed insertion after all.
+  mutating func withdrawCandidate(_ slot: Int32) {
+    guard transmissions.slots[slot].candidate >= 0 else { return }
+    counters.withdraw(transmissions.slots[slot].candidate, at: transmissions.slots[slot].asked)
+    transmissions.slots[slot].candidate = -1
   }
 
   /// The sent leg was not seen: the entry, or the plain tuple, tells whose answer it is.
@@ -81,23 +163,8 @@ extension Engine {
     return packet.destination == transmission.client && services.find(transmission.server, backend: packet.source) >= 0
   }
 
-  private mutating func takeOutgoing(_ packet: PacketObservation, for slot: Int32, _ transmission: Transmission) -> Bool {
-    guard packet.destination == transmission.client, !transmission.isHostClient else { return false }
-    if packet.source == transmission.server {
-      if transmission.wasDelivered {
-        return packet.interface != transmission.deliveredInterface && packet.time - transmission.delivered < Self.forwardingTime
-      }
-      deliver(slot, packet)
-      return true
-    }
-    // Towards the client, from an address that it did not ask.
-    guard transmission.hasCome, packet.source == transmission.sentDestination, transmission.untranslated == .zero else { return false }
-    transmissions.slots[slot].untranslated = packet.time
-    return true
-  }
-
-  /// A process of the node has the answer once it came, if the entry still translates it. An answer that opened an entry of its own was not.
-  private mutating func acceptAtHost(_ packet: PacketObservation, for slot: Int32) {
+  /// Nothing leaves any more: the client has the answer once it came, if the entry still translates it. One that opened an entry of its own is not.
+  private mutating func acceptOnArrival(_ packet: PacketObservation, for slot: Int32) {
     let opened = entries.find(original: packet.tuple, zone: nil)
     if opened >= 0 && !entries.entries[opened].isDumped && packet.time - entries.entries[opened].newAt < Self.lookupTime
       && entries.entries[opened].newAt >= packet.time
@@ -111,23 +178,41 @@ extension Engine {
     transmissions.slots[slot].delivered = packet.time
     transmissions.slots[slot].deliveredInterface = packet.interface
     let transmission = transmissions.slots[slot]
-    guard transmission.state == .open else { return }
-    transmissions.slots[slot].state = .answered
-    guard transmission.vantage == .client else { return }
+    guard transmission.state == .open || transmission.state == .lost, transmission.vantage == .client else {
+      if transmission.state == .open { transmissions.slots[slot].state = .answered }
+      return
+    }
     let head = transmission.head
-    if transmissions.slots[head].accepted == .zero { transmissions.slots[head].accepted = packet.time }
-    noteAnswered(transmission, packet, since: transmissions.slots[head].asked)
+    let isFirst = transmissions.slots[head].accepted == .zero
+    if transmission.state == .open && isTooLate(transmission) {
+      close(slot, lost: Loss(.lateAnswer, .none, transmissions.slots[head].isJoined ? .inferred : .observed, [.asked, .sent, .came]))
+      return
+    }
+    if isFirst { transmissions.slots[head].accepted = packet.time }
+    if transmission.state == .open {
+      transmissions.slots[slot].state = .answered
+      noteAnswered(packet, since: isFirst ? transmissions.slots[head].asked : nil)
+    }
+    // After a verdict this only tells that the path hides a leg, and when the query ended.
     if !transmission.isHostClient && !blind.isOpen(.packets) {
       paths.noteAnswered(
-        interface: transmission.askedInterface, isTranslated: isTranslated(transmission), sawSent: transmission.wasSent || transmission.isLocalServer,
+        interface: transmission.askedInterface, isTranslated: isTranslated(transmission), sawSent: transmission.wasSent || isServedHere(transmission),
         sawDelivered: true, at: packet.time)
     }
-    if transmission.hasTwin { tellTwins(slot) }
-    if transmission.joins >= 0 && transmissions.slots[transmission.joins].generation == transmission.joinsGeneration
-      && transmissions.slots[transmission.joins].accepted == .zero
+    if transmissions.slots[slot].hasTwin { tellTwins(slot) }
+    let joined = transmissions.slots[slot].joins
+    if joined >= 0 && transmissions.slots[joined].generation == transmissions.slots[slot].joinsGeneration
+      && transmissions.slots[joined].accepted == .zero
     {
-      transmissions.slots[transmission.joins].accepted = packet.time
+      transmissions.slots[joined].accepted = packet.time
     }
+  }
+
+  /// True if the client has stopped to wait for this one: its query was asked again and answered, or asked again from another socket.
+  private func isTooLate(_ transmission: Transmission) -> Bool {
+    let query = transmissions.slots[transmission.head]
+    guard transmission.attempt < query.attempts else { return false }
+    return query.accepted != .zero || (query.isJoined && transmission.delivered > query.lastAsked)
   }
 
   /// Whether the way of this transmission leads through a translation: by the sent leg where there is one, else by what its server is known for.
@@ -135,8 +220,8 @@ extension Engine {
     transmission.wasSent ? transmission.sentDestination != transmission.server : services.isTranslated(transmission.server)
   }
 
-  private mutating func noteAnswered(_ transmission: Transmission, _ packet: PacketObservation, since asked: Instant) {
-    let duration = max(0, packet.time - asked)
+  /// - Parameter asked: when its query was first asked; nil if that was answered before.
+  private mutating func noteAnswered(_ packet: PacketObservation, since asked: Instant?) {
     let code: Int
     switch packet.dns.responseCode {
     case 0...3: code = Int(packet.dns.responseCode)
@@ -147,7 +232,7 @@ extension Engine {
       $0.answered &+= 1
       $0.open &-= 1
       $0.answersByCode[code] &+= 1
-      $0.durations.observe(nanoseconds: duration)
+      if let asked { $0.durations.observe(nanoseconds: packet.time - asked) }
     }
   }
 

@@ -9,8 +9,16 @@ extension Engine {
   func findClash(_ slot: Int32) -> ClashEvidence {
     let transmission = transmissions.slots[slot]
     let zone = node.zone(of: transmission.askedInterface)
-    let own = findOwn(transmission, zone: zone)
-    if own.kind != .none { return own }
+    let own = findOwn(transmission, slot, zone: zone)
+    // An entry that may be dead explains less than one that holds its tuple now.
+    let isOld = own.kind == .earlierEntry && !own.isCertain
+    if own.kind != .none && !isOld { return own }
+    let held = findHolder(transmission, zone: zone)
+    return isOld && !held.isCandidate ? own : held
+  }
+
+  /// Who holds the reply tuple that the transmission would have got.
+  private func findHolder(_ transmission: Transmission, zone: UInt16) -> ClashEvidence {
     var best = ClashEvidence()
     var row = services.first(transmission.server)
     if row < 0 {
@@ -32,7 +40,7 @@ extension Engine {
   }
 
   /// What the entry of the transmission's own original tuple says.
-  private func findOwn(_ transmission: Transmission, zone: UInt16) -> ClashEvidence {
+  private func findOwn(_ transmission: Transmission, _ mine: Int32, zone: UInt16) -> ClashEvidence {
     var evidence = ClashEvidence()
     let slot = entries.find(original: transmission.originalTuple, zone: zone)
     guard slot >= 0 else { return evidence }
@@ -40,18 +48,21 @@ extension Engine {
     if entry.isDestroyed && entry.destroyedAt < transmission.asked { return evidence }
     if entry.newAt < transmission.asked {
       evidence.kind = .earlierEntry
+      evidence.isCertain = transmission.asked - entry.usedAt < Self.entryTime
       return evidence
     }
     guard entry.newAt - transmission.asked <= 2 * Self.lookupTime else { return evidence }
     // A sibling on the same tuple that was sent made the entry.
-    let sentAt = firstSent(client: transmission.client, server: transmission.server, near: transmission.asked)
-    if sentAt == .zero {
+    let others = neighbours(client: transmission.client, server: transmission.server, near: transmission.asked, beside: mine)
+    if others.firstSent == .zero {
       evidence.kind = .ownEntry
-    } else if sentAt < transmission.asked {
+      evidence.isCertain = !others.hasUnsent && others.isComplete
+    } else if others.firstSent < transmission.asked {
       evidence.kind = .earlierEntry
     } else {
       evidence.kind = .original
       evidence.winnerServer = transmission.server
+      evidence.backend = entry.reply.source
     }
     return evidence
   }
@@ -63,16 +74,20 @@ extension Engine {
     let entry = entries.entries[slot]
     guard entry.original != transmission.originalTuple, !(entry.isDestroyed && entry.destroyedAt < transmission.asked) else { return nil }
     guard entry.newAt >= transmission.asked else { return nil }
-    let sentAt = firstSent(client: entry.original.source, server: entry.original.destination, near: transmission.asked)
+    let sentAt = neighbours(client: entry.original.source, server: entry.original.destination, near: transmission.asked, beside: -1).firstSent
     if sentAt != .zero {
       guard sentAt >= transmission.asked, sentAt - transmission.asked <= Self.lookupTime else { return nil }
-    } else if entry.newAt - transmission.asked > 2 * Self.lookupTime {
+    } else if entry.isDumped || entry.newAt - transmission.asked > 2 * Self.lookupTime {
+      // When an entry of a dump was made nobody knows.
       return nil
     }
     var evidence = ClashEvidence()
     evidence.kind = entry.original.source == transmission.client ? .reply : .source
     evidence.winnerServer = entry.original.destination
+    evidence.backend = entry.reply.source
     if evidence.kind == .source { evidence.winnerClient = entry.original.source }
+    // Who was not seen to leave after this one was asked may have been inserted before.
+    evidence.isCertain = sentAt != .zero && !entry.isDumped
     return evidence
   }
 
@@ -97,21 +112,33 @@ extension Engine {
     return evidence
   }
 
-  /// When the first transmission on this tuple asked around `near` was sent; `.zero` if none was.
-  private func firstSent(client: Endpoint, server: Endpoint, near: Instant) -> Instant {
-    var first = Instant.zero
+  /// What is known of the transmissions on one tuple.
+  private struct Neighbours {
+    /// When the first of them was sent; `.zero` if none was.
+    var firstSent = Instant.zero
+    var hasUnsent = false
+    /// False where the socket has more transmissions than are looked at.
+    var isComplete = true
+  }
+
+  /// The transmissions on this tuple that were asked around `near`, beside the slot `mine`.
+  private func neighbours(client: Endpoint, server: Endpoint, near: Instant, beside mine: Int32) -> Neighbours {
+    var found = Neighbours()
     var slot = transmissions.first(socket: transmissions.socketKey(client))
     var steps = 0
     while slot >= 0, steps < TransmissionTable.longestWalk {
       let other = transmissions.slots[slot]
-      if other.client == client && other.server == server && other.wasSent && abs(other.asked - near) <= 2 * Self.lookupTime
-        && (first == .zero || other.sent < first)
-      {
-        first = other.sent
+      if slot != mine && other.client == client && other.server == server && (other.asked - near).magnitude <= UInt64(2 * Self.lookupTime) {
+        if !other.wasSent {
+          found.hasUnsent = true
+        } else if found.firstSent == .zero || other.sent < found.firstSent {
+          found.firstSent = other.sent
+        }
       }
       slot = transmissions.after(socket: slot)
       steps += 1
     }
-    return first
+    found.isComplete = slot < 0
+    return found
   }
 }

@@ -22,7 +22,9 @@ extension Engine {
     if transmissions.slots[head].incidentID == 0 {
       transmissions.slots[head].incidentID = makeIncidentID()
       transmissions.slots[head].firstVerdict = loss.verdict
+      transmissions.slots[head].firstReason = loss.reason
       transmissions.slots[head].firstGrade = loss.grade
+      transmissions.slots[head].firstEvidence = loss.evidence
     }
     transmissions.slots[head].lostAttempts &+= 1
     records.append(.lost(record(slot, loss)))
@@ -54,7 +56,11 @@ extension Engine {
     lost.server = transmission.server
     lost.clientIsHost = transmission.isHostClient
     lost.clientIsServer = answersDNS(transmission.client.address)
-    if transmission.wasSent && transmission.sentDestination != transmission.server { lost.backend = transmission.sentDestination }
+    if transmission.wasSent && transmission.sentDestination != transmission.server {
+      lost.backend = transmission.sentDestination
+    } else {
+      lost.backend = loss.backend
+    }
     lost.winnerServer = loss.winnerServer
     lost.winnerClient = loss.winnerClient
     if transmission.hasSibling {
@@ -118,9 +124,13 @@ extension Engine {
     guard query.lostAttempts > 0, query.head == head, query.vantage == .client else { return }
     var closed = ClosedQuery()
     closed.incidentID = query.incidentID
+    closed.lookupID = lookupID(query)
+    closed.lookupTime = query.lookupTime
     closed.time = query.askedWall
     closed.observedTime = wallNow
     closed.verdict = query.firstVerdict
+    closed.reason = query.firstReason
+    closed.evidence = query.firstEvidence
     closed.grade = query.firstGrade
     if query.isAnsweredElsewhere {
       closed.impact = .none
@@ -131,7 +141,8 @@ extension Engine {
       closed.impact = .failed
       closed.delay = max(0, query.lastAsked - query.asked)
     }
-    closed.impactObserved = !query.isJoined
+    // An agent that stops does not see the end.
+    closed.impactObserved = !query.isJoined && !blind.isOpen(.shutdown)
     closed.attempts = query.attempts
     closed.dnsID = query.dnsID
     closed.name = names.bytes(query.name, length: Int(query.nameLength))
@@ -140,6 +151,13 @@ extension Engine {
     closed.server = query.server
     closed.clientIsServer = answersDNS(query.client.address)
     records.append(.closed(closed))
+  }
+
+  private func lookupID(_ query: Transmission) -> UInt64 {
+    var hash = SeededHash(seed: configuration.seed)
+    hash.combine(query.lookupSocket)
+    hash.combine(query.nameHash)
+    return hash.finish()
   }
 
   /// Gives a transmission's slot and name back.

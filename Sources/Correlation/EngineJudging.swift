@@ -10,6 +10,8 @@ struct Loss {
   var winnerClient: Endpoint?
   var insertFailed: UInt64 = 0
   var drop: UInt64 = 0
+  /// Where it would have gone.
+  var backend: Endpoint?
   var blindSource: BlindSource?
 
   init(_ verdict: Verdict, _ reason: Reason, _ grade: Grade, _ evidence: Evidence) {
@@ -42,6 +44,8 @@ struct ClashEvidence {
   var kind: Kind = .none
   var winnerServer: Endpoint?
   var winnerClient: Endpoint?
+  /// The backend that both needed.
+  var backend: Endpoint?
   /// False where the backend that both need is not known to serve this transmission's server.
   var isCertain = true
 
@@ -87,24 +91,26 @@ extension Engine {
   // MARK: Timers
 
   mutating func fire(_ slot: Int32) {
-    let transmission = transmissions.slots[slot]
-    switch transmission.state {
+    switch transmissions.slots[slot].state {
     case .free:
       break
     case .answered:
-      if now - transmission.delivered < Self.witnessTime, transmission.head == slot || transmission.openAttempts == 0 {
-        timers.set(slot, at: transmission.delivered + Self.witnessTime)
-      } else {
-        retire(slot)
-      }
+      // By the wheel's time: where the agent slept, its neighbours' verdicts are yet to fall.
+      let end = transmissions.slots[slot].asked + Self.witnessTime
+      if timers.time < end { timers.set(slot, at: end) } else { retire(slot) }
     case .lost:
       retire(slot)
     case .open:
-      fireOpen(slot, transmission)
+      fireOpen(slot, transmissions.slots[slot])
     }
   }
 
   private mutating func fireOpen(_ slot: Int32, _ transmission: Transmission) {
+    guard now >= transmission.asked + Self.forwardingTime else {
+      // Set beyond the end of a wheel that had not been turned for long.
+      timers.set(slot, at: transmission.asked + Self.forwardingTime)
+      return
+    }
     guard transmission.isVantageSettled else {
       // Came in over an uplink and was not seen to leave: somebody else's packet.
       count { $0.transmissions[Int(Vantage.transit.rawValue)] &+= 1 }
@@ -133,10 +139,11 @@ extension Engine {
   }
 
   /// True if the server, translated or not, is this node itself: then nothing leaves.
-  private func isServedHere(_ transmission: Transmission) -> Bool {
-    if transmission.isLocalServer && services.first(transmission.server) < 0 { return true }
+  func isServedHere(_ transmission: Transmission) -> Bool {
+    let row = services.first(transmission.server)
+    if row < 0 { return transmission.isLocalServer }
     let entry = entries.find(original: transmission.originalTuple, zone: nil)
-    return entry >= 0 && node.isLocal(entries.entries[entry].reply.source.address)
+    return node.isLocal(entry >= 0 ? entries.entries[entry].reply.source.address : services.rows[row].backend.address)
   }
 
   // MARK: Asked, not sent
@@ -159,6 +166,8 @@ extension Engine {
     case .ownEntry:
       loss.reason = .afterInsertion
       loss.evidence.insert(.ownEntry)
+      // Of several on one new entry one made it; the others may have failed to.
+      if !clash.isCertain && counters.finding(around: from).finding != .quiet { loss.lower() }
     case .earlierEntry:
       loss.evidence.insert(.ownEntry)
     case .none:
@@ -186,8 +195,7 @@ extension Engine {
     let finding = counters.finding(around: transmission.asked)
     switch finding.finding {
     case .quiet:
-      loss.evidence.insert(.countersQuiet)
-      if finding.tableWasFull { loss.lower() }
+      noteQuiet(&loss, finding)
     case .unread:
       break
     case .exact, .shared, .insufficient:
@@ -203,8 +211,18 @@ extension Engine {
       loss.reason = .none
       loss.lower()
     }
+    // A failure that no candidate accounts for may have been this one's.
+    if finding.finding == .shared { loss.lower() }
     // Whose translation was never seen, of him nobody can say that no translation was in the way.
     if services.first(transmission.server) < 0 && finding.finding != .quiet { loss.lower() }
+  }
+
+  /// No insertion failed. What was dropped all the same (a full table, no memory) may have been this one.
+  private func noteQuiet(_ loss: inout Loss, _ finding: CounterHistory.Result) {
+    loss.insertFailed = finding.insertFailed
+    loss.drop = finding.drop
+    if finding.drop == 0 && finding.insertFailed == 0 { loss.evidence.insert(.countersQuiet) }
+    if finding.drop != 0 || finding.tableWasFull { loss.lower() }
   }
 
   private mutating func weigh(_ loss: inout Loss, _ clash: ClashEvidence, _ transmission: Transmission) {
@@ -212,7 +230,7 @@ extension Engine {
     if clash.kind != .unforeseeable { loss.evidence.insert(.winner) }
     switch finding.finding {
     case .quiet:
-      loss.evidence.insert(.countersQuiet)
+      noteQuiet(&loss, finding)
       return
     case .insufficient, .unread:
       loss.reason = .ambiguous
@@ -224,6 +242,7 @@ extension Engine {
       loss.reason = .none
       loss.winnerServer = clash.winnerServer
       loss.winnerClient = clash.winnerClient
+      loss.backend = clash.backend
       switch clash.kind {
       case .original: loss.verdict = .dnatClashDropped
       case .source, .unforeseeable: loss.verdict = .snatClashDropped
@@ -241,33 +260,38 @@ extension Engine {
 
   // MARK: Sent, not answered
 
-  private func judgeForwarded(_ transmission: Transmission) -> Loss {
+  private mutating func judgeForwarded(_ transmission: Transmission) -> Loss {
     var evidence: Evidence = [.asked]
     if transmission.wasSent { evidence.insert(.sent) }
-    let isLocal = !transmission.wasSent && !transmission.hasCome
+    let isLocal = !transmission.wasSent && !transmission.hasCome && isServedHere(transmission)
     if isLocal { evidence.insert(.localServer) }
     let isTranslated = isTranslated(transmission)
     let isObservable =
       transmission.isHostClient
       || paths.isObservable(.delivered, interface: transmission.askedInterface, isTranslated: isTranslated, at: now)
     if !isObservable { evidence.insert(.pathUnobserved) }
-    if transmission.hasCome { return judgeUndelivered(transmission, evidence.union([.came, .noDelivered]), isObservable) }
+    if transmission.hasCome {
+      var loss = judgeUndelivered(transmission, evidence.union([.came, .noDelivered]), isObservable)
+      if transmission.isSentAmbiguous { loss.lower() }
+      return loss
+    }
     if let source = blindPacketSource(transmission.asked, now) {
       var loss = Loss(.unknown, .none, .inferred, evidence.union([.noCame, .blind]))
       loss.blindSource = source
       return loss
     }
-    let grade: Grade = isObservable && configuration.capturesOutgoing && transmission.vantage == .client ? .observed : .inferred
+    let grade: Grade =
+      isObservable && configuration.capturesOutgoing && transmission.vantage == .client && !transmission.isSentAmbiguous ? .observed : .inferred
     return Loss(.noAnswer, isLocal ? .localServer : .silent, grade, evidence.union(.noCame))
   }
 
   /// An answer came to this node and never left it towards the client from the address that was asked.
-  private func judgeUndelivered(_ transmission: Transmission, _ evidence: Evidence, _ isObservable: Bool) -> Loss {
+  private mutating func judgeUndelivered(_ transmission: Transmission, _ evidence: Evidence, _ isObservable: Bool) -> Loss {
     let reply = transmission.sentTuple.inverse
     let clash = entries.find(reply: reply, zone: nil, natClash: true)
     let hadClash =
-      clash >= 0 && entries.entries[clash].isDestroyed && !entries.entries[clash].status.contains(.seenReply)
-      && entries.entries[clash].original.source == transmission.client
+      clash >= 0 && entries.entries[clash].isDestroyed && entries.entries[clash].destroyedAt >= transmission.asked
+      && !entries.entries[clash].status.contains(.seenReply) && entries.entries[clash].original.source == transmission.client
     let opened = entries.find(original: reply, zone: nil)
     let openedEntry = opened >= 0 && !entries.entries[opened].isDumped && entries.entries[opened].newAt >= transmission.came
     let isLate = transmission.came - transmission.asked > Nanoseconds.perSecond
@@ -292,14 +316,26 @@ extension Engine {
       var loss = Loss(.answerUntranslated, .none, .inferred, evidence)
       if openedEntry { loss.evidence.insert(.answerOpenedEntry) }
       if transmission.untranslated != .zero { loss.evidence.insert(.untranslatedCopy) }
-      let entry = entries.find(original: transmission.originalTuple, zone: nil)
-      if entry >= 0 && entries.entries[entry].isDestroyed && entries.entries[entry].destroyedAt >= transmission.asked {
-        loss.reason = .entryDeleted
-      }
-      if eventsBlind == nil && isObservable && loss.reason != .none { loss.grade = .observed }
+      loss.reason = whyUntranslated(transmission, openedEntry: openedEntry)
+      // Seen, not concluded from what was not seen: the path need not have shown its legs.
+      if eventsBlind == nil && loss.reason != .none { loss.grade = .observed }
       return loss
     }
     return Loss(.answerDroppedOnNode, .none, isObservable && eventsBlind == nil ? .observed : .inferred, evidence)
+  }
+
+  /// Why an answer was not translated back, where it can be told.
+  private mutating func whyUntranslated(_ transmission: Transmission, openedEntry: Bool) -> Reason {
+    let slot = entries.find(original: transmission.originalTuple, zone: nil)
+    if slot >= 0, entries.entries[slot].isDestroyed, entries.entries[slot].destroyedAt >= transmission.asked {
+      let entry = entries.entries[slot]
+      if entry.destroyedAt - max(entry.newAt, transmission.asked) >= configuration.unrepliedTimeout - Nanoseconds.perSecond { return .expired }
+      return counters.finding(around: entry.destroyedAt).earlyDropMoved ? .earlyDrop : .entryDeleted
+    }
+    // From port to port of one bridge, past connection tracking (bridge-nf-call-iptables=0).
+    let bridge = node.master(of: transmission.askedInterface)
+    if !openedEntry && bridge != 0 && bridge == node.master(of: transmission.cameInterface) { return .bridgeBypass }
+    return .none
   }
 
   // MARK: Blindness

@@ -12,6 +12,8 @@ extension Engine {
   }
 
   private mutating func observeIncomingQuery(_ packet: PacketObservation, key: UInt64, name: RawSpan) {
+    // What comes in over loopback left there a moment before, and was seen then.
+    if node.kind(of: packet.interface) == .loopback && configuration.capturesOutgoing { return }
     var slot = transmissions.first(question: key)
     var steps = 0
     while slot >= 0, steps < TransmissionTable.longestWalk {
@@ -137,10 +139,7 @@ extension Engine {
     transmissions.slots[slot].sentInterface = packet.interface
     transmissions.slots[slot].sentSource = packet.source
     transmissions.slots[slot].sentDestination = packet.destination
-    if transmissions.slots[slot].candidate >= 0 {
-      counters.withdraw(transmissions.slots[slot].candidate, at: transmissions.slots[slot].asked)
-      transmissions.slots[slot].candidate = -1
-    }
+    withdrawCandidate(slot)
     if entry >= 0 { node.learnZone(of: transmissions.slots[slot].askedInterface, entries.entries[entry].zone) }
     if !transmissions.slots[slot].isVantageSettled {
       if node.kind(of: packet.interface) == .workload {
@@ -178,7 +177,7 @@ extension Engine {
   private mutating func open(_ packet: PacketObservation, client: Endpoint, server: Endpoint, isHostClient: Bool, name: RawSpan) {
     let kind = node.kind(of: packet.interface)
     let isServerLocal = node.isLocal(server.address)
-    let cameOverUplink = !isHostClient && (kind == .uplink || kind == .tunnel)
+    let cameOverUplink = !isHostClient && (kind == .uplink || kind == .tunnel || kind == .other)
     guard let slot = transmissions.take(client: client, dns: packet.dns) else {
       if !cameOverUplink {
         countOpened(packet.dns.queryType)
@@ -189,6 +188,7 @@ extension Engine {
     transmissions.slots[slot].server = server
     transmissions.slots[slot].asked = packet.time
     transmissions.slots[slot].askedWall = packet.wallTime
+    transmissions.slots[slot].lookupTime = packet.wallTime
     transmissions.slots[slot].askedInterface = packet.interface
     transmissions.slots[slot].lastAsked = packet.time
     transmissions.slots[slot].isHostClient = isHostClient
@@ -245,15 +245,14 @@ extension Engine {
 
   /// Finds the query that this transmission is an attempt of, and its siblings in the lookup.
   private mutating func joinQuery(_ slot: Int32) {
-    let mine = transmissions.slots[slot]
     var other = transmissions.after(question: slot)
     var steps = 0
     while other >= 0, steps < TransmissionTable.longestWalk {
-      let candidate = transmissions.slots[other]
-      if candidate.questionHash == mine.questionHash && candidate.dnsID == mine.dnsID && candidate.client == mine.client
-        && candidate.server == mine.server && candidate.vantage == .client && candidate.isHostClient == mine.isHostClient
-      {
-        join(slot, to: candidate.head)
+      if isSameQuery(other, slot) {
+        let head = transmissions.slots[other].head
+        // An answered query is over: the same ID again is a new one.
+        if transmissions.slots[head].accepted != .zero { break }
+        join(slot, to: head)
         return
       }
       other = transmissions.after(question: other)
@@ -261,6 +260,19 @@ extension Engine {
     }
     findSiblings(slot)
     if transmissions.stalled > 0 && !transmissions.slots[slot].hasTwin { joinStalled(slot) }
+  }
+
+  private func isSameQuery(_ other: Int32, _ slot: Int32) -> Bool {
+    transmissions.slots[other].questionHash == transmissions.slots[slot].questionHash
+      && transmissions.slots[other].dnsID == transmissions.slots[slot].dnsID && transmissions.slots[other].client == transmissions.slots[slot].client
+      && transmissions.slots[other].server == transmissions.slots[slot].server && transmissions.slots[other].vantage == .client
+      && transmissions.slots[other].isHostClient == transmissions.slots[slot].isHostClient
+  }
+
+  private func isSameQuery(_ a: Int32, _ b: Int32) -> Bool {
+    transmissions.slots[a].questionHash == transmissions.slots[b].questionHash && transmissions.slots[a].dnsID == transmissions.slots[b].dnsID
+      && transmissions.slots[a].client == transmissions.slots[b].client && transmissions.slots[a].server == transmissions.slots[b].server
+      && transmissions.slots[a].vantage == .client && transmissions.slots[a].isHostClient == transmissions.slots[b].isHostClient
   }
 
   private mutating func join(_ slot: Int32, to head: Int32) {
@@ -317,6 +329,8 @@ extension Engine {
       {
         transmissions.slots[slot].joins = other
         transmissions.slots[slot].joinsGeneration = waiting.generation
+        transmissions.slots[slot].lookupSocket = waiting.lookupSocket
+        transmissions.slots[slot].lookupTime = waiting.lookupTime
         transmissions.slots[other].isJoined = true
         transmissions.slots[other].attempts &+= 1
         transmissions.slots[other].lastAsked = mine.asked

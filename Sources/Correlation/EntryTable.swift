@@ -23,14 +23,18 @@ struct Entry: BitwiseCopyable {
 
 /// Entries by original and by reply tuple, each with its zone. A cache of the kernel's table: the oldest go first when it is full.
 struct EntryTable: ~Copyable {
+  /// Entries of one hash looked at: zones and former holders of a tuple, the newest first.
+  static let longestWalk = 128
+
   private(set) var entries: FixedArray<Entry>
   private var pool: SlotPool
   private var byOriginal: ChainIndex
   private var byReply: ChainIndex
-  /// Slots in the order in which they were taken, for eviction.
-  private var order: FixedArray<Int32>
-  private var orderHead = 0
-  private var orderCount = 0
+  /// Slots from the newest to the oldest, for eviction; links are stored plus one, 0 is the end.
+  private var newer: FixedArray<Int32>
+  private var older: FixedArray<Int32>
+  private var newest: Int32 = 0
+  private var oldest: Int32 = 0
   private let seed: UInt64
   private(set) var evictions: UInt64 = 0
   /// Evictions of entries younger than a race can be judged.
@@ -41,7 +45,8 @@ struct EntryTable: ~Copyable {
     pool = SlotPool(capacity: capacity)
     byOriginal = ChainIndex(capacity: capacity)
     byReply = ChainIndex(capacity: capacity)
-    order = FixedArray(count: capacity)
+    newer = FixedArray(count: capacity)
+    older = FixedArray(count: capacity)
     self.seed = seed
   }
 
@@ -65,7 +70,10 @@ struct EntryTable: ~Copyable {
       slot = find(original: event.original, zone: event.zone, hash: originalHash)
     }
     if slot >= 0 {
+      // A dump tells nothing new of an entry that stands; its time is that of its NEW.
+      if event.kind == .dumped && !entries[slot].isDestroyed && entries[slot].reply == event.reply { return slot }
       byReply.remove(slot, hash: entries[slot].replyHash)
+      unlink(slot)
     } else {
       slot = takeSlot(now: event.readAt)
       entries[slot].originalHash = originalHash
@@ -76,6 +84,7 @@ struct EntryTable: ~Copyable {
       replyHash: replyHash, status: event.status, zone: event.zone, isDumped: event.kind == .dumped, isDestroyed: false, isNATClash: isNATClash,
       isReported: false)
     byReply.insert(slot, hash: replyHash)
+    linkNewest(slot)
     return slot
   }
 
@@ -93,9 +102,11 @@ struct EntryTable: ~Copyable {
 
   private func find(original tuple: FiveTuple, zone: UInt16?, hash: UInt64) -> Int32 {
     var slot = byOriginal.first(hash)
-    while slot >= 0 {
+    var steps = 0
+    while slot >= 0, steps < Self.longestWalk {
       if entries[slot].originalHash == hash && entries[slot].original == tuple && (zone == nil || entries[slot].zone == zone) { return slot }
       slot = byOriginal.after(slot)
+      steps += 1
     }
     return -1
   }
@@ -107,41 +118,51 @@ struct EntryTable: ~Copyable {
 
   private func find(reply tuple: FiveTuple, zone: UInt16?, hash: UInt64, natClash: Bool?) -> Int32 {
     var slot = byReply.first(hash)
-    while slot >= 0 {
+    var steps = 0
+    while slot >= 0, steps < Self.longestWalk {
       if entries[slot].replyHash == hash && entries[slot].reply == tuple && (zone == nil || entries[slot].zone == zone)
         && (natClash == nil || entries[slot].isNATClash == natClash)
       {
         return slot
       }
       slot = byReply.after(slot)
+      steps += 1
     }
     return -1
   }
 
   mutating func removeAll() {
-    while orderCount > 0 { evictOldest() }
+    while oldest != 0 { evictOldest() }
   }
 
   private mutating func takeSlot(now: Instant) -> Int32 {
     while true {
-      if let slot = pool.take() {
-        order[(orderHead + orderCount) % order.count] = slot
-        orderCount += 1
-        return slot
-      }
-      let oldest = order[orderHead]
+      if let slot = pool.take() { return slot }
       evictions &+= 1
-      if now - entries[oldest].newAt < 2 * Nanoseconds.perSecond { youngEvictions &+= 1 }
+      if now - entries[oldest - 1].newAt < 2 * Nanoseconds.perSecond { youngEvictions &+= 1 }
       evictOldest()
     }
   }
 
   private mutating func evictOldest() {
-    let slot = order[orderHead]
-    orderHead = (orderHead + 1) % order.count
-    orderCount -= 1
+    let slot = oldest - 1
+    unlink(slot)
     byReply.remove(slot, hash: entries[slot].replyHash)
     if !entries[slot].isNATClash { byOriginal.remove(slot, hash: entries[slot].originalHash) }
     pool.give(back: slot)
+  }
+
+  private mutating func linkNewest(_ slot: Int32) {
+    newer[slot] = 0
+    older[slot] = newest
+    if newest != 0 { newer[newest - 1] = slot + 1 } else { oldest = slot + 1 }
+    newest = slot + 1
+  }
+
+  private mutating func unlink(_ slot: Int32) {
+    let before = newer[slot]
+    let behind = older[slot]
+    if before != 0 { older[before - 1] = behind } else { newest = behind }
+    if behind != 0 { newer[behind - 1] = before } else { oldest = before }
   }
 }

@@ -16,20 +16,21 @@ import Glibc
 
   deinit { unsafe free(base) }
 
+  // Addressors and no coroutines: a field is read where it lies, and a wide element is not copied for it.
+
   subscript(index: Int) -> Element {
-    @inline(__always) _read {
-      precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
-      yield unsafe base[index]
-    }
-    @inline(__always) _modify {
-      precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
-      yield unsafe &base[index]
-    }
+    @inline(__always) unsafeAddress { unsafe UnsafePointer(place(index)) }
+    @inline(__always) unsafeMutableAddress { unsafe place(index) }
   }
 
   subscript(index: Int32) -> Element {
-    @inline(__always) _read { yield self[Int(index)] }
-    @inline(__always) _modify { yield &self[Int(index)] }
+    @inline(__always) unsafeAddress { unsafe UnsafePointer(place(Int(index))) }
+    @inline(__always) unsafeMutableAddress { unsafe place(Int(index)) }
+  }
+
+  @inline(__always) private func place(_ index: Int) -> UnsafeMutablePointer<Element> {
+    precondition(UInt(bitPattern: index) < UInt(bitPattern: count))
+    return unsafe base + index
   }
 }
 
@@ -68,9 +69,13 @@ struct SlotPool: ~Copyable {
 
 /// A hash index over the slots of a table: buckets of doubly linked chains, the newest first.
 struct ChainIndex: ~Copyable {
+  /// A slot's neighbours in its bucket. Links are stored plus one, so that zero-filled memory means "none".
+  struct Link: BitwiseCopyable {
+    var next: Int32
+    var previous: Int32
+  }
   private var heads: FixedArray<Int32>
-  private var next: FixedArray<Int32>
-  private var previous: FixedArray<Int32>
+  private var links: FixedArray<Link>
   private let mask: UInt64
 
   /// - Parameter capacity: number of slots; the number of buckets is the next power of two above.
@@ -79,32 +84,26 @@ struct ChainIndex: ~Copyable {
     while buckets < capacity { buckets <<= 1 }
     mask = UInt64(buckets - 1)
     heads = FixedArray(count: buckets)
-    next = FixedArray(count: capacity)
-    previous = FixedArray(count: capacity)
+    links = FixedArray(count: capacity)
   }
-
-  // Links are stored plus one, so that zero-filled memory means "none".
 
   /// The newest slot of the bucket, or -1.
-  @inline(__always) func first(_ hash: UInt64) -> Int32 { heads[Int(hash & mask)] - 1 }
+  @inline(__always) func first(_ hash: UInt64) -> Int32 { heads[Int(hash & mask)] &- 1 }
   /// The slot after `slot` in its bucket, or -1.
-  @inline(__always) func after(_ slot: Int32) -> Int32 { next[slot] - 1 }
+  @inline(__always) func after(_ slot: Int32) -> Int32 { links[slot].next &- 1 }
 
-  mutating func insert(_ slot: Int32, hash: UInt64) {
+  @inline(__always) mutating func insert(_ slot: Int32, hash: UInt64) {
     let bucket = Int(hash & mask)
     let old = heads[bucket]
-    next[slot] = old
-    previous[slot] = 0
-    if old != 0 { previous[old - 1] = slot + 1 }
-    heads[bucket] = slot + 1
+    links[slot] = Link(next: old, previous: 0)
+    if old != 0 { links[old &- 1].previous = slot &+ 1 }
+    heads[bucket] = slot &+ 1
   }
 
-  mutating func remove(_ slot: Int32, hash: UInt64) {
-    let following = next[slot]
-    let preceding = previous[slot]
-    if preceding != 0 { next[preceding - 1] = following } else { heads[Int(hash & mask)] = following }
-    if following != 0 { previous[following - 1] = preceding }
-    next[slot] = 0
-    previous[slot] = 0
+  @inline(__always) mutating func remove(_ slot: Int32, hash: UInt64) {
+    let link = links[slot]
+    if link.previous != 0 { links[link.previous &- 1].next = link.next } else { heads[Int(hash & mask)] = link.next }
+    if link.next != 0 { links[link.next &- 1].previous = link.previous }
+    links[slot] = Link(next: 0, previous: 0)
   }
 }

@@ -33,8 +33,8 @@ struct NameArena: ~Copyable {
       }
       let part = min(60, length - offset)
       chunks[slot].next = 0
-      for index in 0..<part {
-        chunks[slot].bytes[index] = unsafe name.unsafeLoad(fromByteOffset: offset + index, as: UInt8.self)
+      unsafe name.extracting(offset..<(offset + part)).withUnsafeBytes { source in
+        unsafe withUnsafeMutableBytes(of: &chunks[slot].bytes) { unsafe $0.copyMemory(from: source) }
       }
       if last >= 0 { chunks[last].next = slot + 1 } else { first = slot + 1 }
       last = slot

@@ -6,6 +6,7 @@ struct NodeView: ~Copyable {
     /// `sll_ifindex`; 0 is an empty place.
     var index: UInt32
     var kind: NetworkDevice.Kind
+    var master: UInt32
     /// Conntrack zone of flows that came in here, learned from entries.
     var zone: UInt16
   }
@@ -49,7 +50,13 @@ struct NodeView: ~Copyable {
     if devices[at].index == index && index != 0 { devices[at].zone = zone }
   }
 
-  mutating func set(_ index: UInt32, _ kind: NetworkDevice.Kind) {
+  /// The bridge that the device is a port of; 0 if none is known.
+  func master(of index: UInt32) -> UInt32 {
+    let at = slot(of: index)
+    return devices[at].index == index && index != 0 ? devices[at].master : 0
+  }
+
+  mutating func set(_ index: UInt32, _ kind: NetworkDevice.Kind, master: UInt32) {
     guard index != 0 else { return }
     let at = slot(of: index)
     if devices[at].index == 0 {
@@ -59,7 +66,7 @@ struct NodeView: ~Copyable {
       }
       deviceCount += 1
     }
-    devices[at] = Device(index: index, kind: kind, zone: devices[at].zone)
+    devices[at] = Device(index: index, kind: kind, master: master, zone: devices[at].zone)
   }
 
   mutating func removeDevice(_ index: UInt32) {

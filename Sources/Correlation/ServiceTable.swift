@@ -68,6 +68,19 @@ struct ServiceTable: ~Copyable {
     return -1
   }
 
+  /// The oldest row of a service that has as many as are kept; -1 where there is room.
+  private func spare(_ service: Endpoint) -> Int32 {
+    var row = first(service)
+    var number = 0
+    while row >= 0 {
+      number += 1
+      let next = after(row)
+      if next < 0 { return number >= Self.widest ? row : -1 }
+      row = next
+    }
+    return -1
+  }
+
   /// True if the server address was seen to be translated to another.
   func isTranslated(_ service: Endpoint) -> Bool {
     var row = first(service)
@@ -97,7 +110,7 @@ struct ServiceTable: ~Copyable {
     let masquerade = event.reply.destination.address == event.original.source.address ? IPAddress.unspecified : event.reply.destination.address
     var row = find(service, backend: backend)
     if row < 0 {
-      row = takeSlot()
+      row = takeSlot(service)
       let hash = hash(service)
       rows[row] = ServiceRow(
         service: service, backend: backend, masqueradeAddress: masquerade, seenAt: event.readAt, hash: hash, keptPort: 0, changedPort: 0)
@@ -114,7 +127,12 @@ struct ServiceTable: ~Copyable {
     }
   }
 
-  private mutating func takeSlot() -> Int32 {
+  private mutating func takeSlot(_ service: Endpoint) -> Int32 {
+    let spare = spare(service)
+    if spare >= 0 {
+      byService.remove(spare, hash: rows[spare].hash)
+      return spare
+    }
     if let slot = pool.take() { return slot }
     // At the cap the rows are replaced in turn.
     let slot = Int32(oldest)

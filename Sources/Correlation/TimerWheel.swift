@@ -5,21 +5,26 @@ struct TimerWheel: ~Copyable {
   static let tick: Int64 = 10 * Nanoseconds.perMillisecond
   private static let slots = 4096
 
+  /// A slot's neighbours in its bucket, plus one; and its bucket plus one, 0 for no timer.
+  struct Link: BitwiseCopyable {
+    var next: Int32
+    var previous: Int32
+    var position: Int32
+  }
+
   private var heads: FixedArray<Int32>
-  private var next: FixedArray<Int32>
-  private var previous: FixedArray<Int32>
-  /// Wheel position plus one, 0 for no timer.
-  private var position: FixedArray<Int32>
+  private var links: FixedArray<Link>
   private var currentTick: Int64
   private(set) var armed = 0
 
   init(capacity: Int, now: Instant) {
     heads = FixedArray(count: Self.slots)
-    next = FixedArray(count: capacity)
-    previous = FixedArray(count: capacity)
-    position = FixedArray(count: capacity)
+    links = FixedArray(count: capacity)
     currentTick = now.nanoseconds / Self.tick
   }
+
+  /// How far the wheel was turned; while timers fire, the time for which the one in hand was set, to the tick.
+  var time: Instant { Instant(nanoseconds: currentTick &* Self.tick) }
 
   /// Sets or moves the timer of `slot`. Times past fire on the next advance; times beyond the wheel fire early, at its end.
   mutating func set(_ slot: Int32, at time: Instant) {
@@ -27,22 +32,18 @@ struct TimerWheel: ~Copyable {
     let due = min(max(time.nanoseconds / Self.tick + 1, currentTick + 1), currentTick + Int64(Self.slots) - 1)
     let bucket = Int(due & Int64(Self.slots - 1))
     let old = heads[bucket]
-    next[slot] = old
-    previous[slot] = 0
-    if old != 0 { previous[old - 1] = slot + 1 }
+    links[slot] = Link(next: old, previous: 0, position: Int32(bucket) + 1)
+    if old != 0 { links[old - 1].previous = slot + 1 }
     heads[bucket] = slot + 1
-    position[slot] = Int32(bucket) + 1
     armed += 1
   }
 
   mutating func clear(_ slot: Int32) {
-    let at = position[slot]
-    guard at != 0 else { return }
-    let following = next[slot]
-    let preceding = previous[slot]
-    if preceding != 0 { next[preceding - 1] = following } else { heads[Int(at) - 1] = following }
-    if following != 0 { previous[following - 1] = preceding }
-    position[slot] = 0
+    let link = links[slot]
+    guard link.position != 0 else { return }
+    if link.previous != 0 { links[link.previous - 1].next = link.next } else { heads[Int(link.position) - 1] = link.next }
+    if link.next != 0 { links[link.next - 1].previous = link.previous }
+    links[slot].position = 0
     armed -= 1
   }
 

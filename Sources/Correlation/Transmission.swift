@@ -82,7 +82,12 @@ struct Transmission: BitwiseCopyable {
   var stalledKey: UInt64
   var incidentID: UInt64
   var firstVerdict: Verdict
+  var firstReason: Reason
   var firstGrade: Grade
+  var firstEvidence: Evidence
+  /// `socketKey` and `askedWall`, or those of the query that this one retries from another port: what the lookup is known by.
+  var lookupSocket: UInt64
+  var lookupTime: WallTime
   var siblingID: UInt16
   var siblingType: UInt16
   var hasSibling: Bool
@@ -145,8 +150,9 @@ struct TransmissionTable: ~Copyable {
       askedInterface: 0, sentInterface: 0, cameInterface: 0, deliveredInterface: 0, sentSource: .none, sentDestination: .none,
       isSentAmbiguous: false, candidate: -1, name: 0, nameLength: 0, head: slot, attempt: 1, attempts: 1, openAttempts: 0, lostAttempts: 0,
       lastAsked: .zero, accepted: .zero, isAnsweredElsewhere: false, hasTwin: false, isRetired: false, isJoined: false, isStalled: false,
-      joins: -1, joinsGeneration: 0, stalledKey: 0, incidentID: 0, firstVerdict: .unknown, firstGrade: .inferred, siblingID: 0, siblingType: 0,
-      hasSibling: false)
+      joins: -1, joinsGeneration: 0, stalledKey: 0, incidentID: 0, firstVerdict: .unknown, firstReason: .none, firstGrade: .inferred,
+      firstEvidence: [],
+      lookupSocket: socketKey, lookupTime: WallTime(nanoseconds: 0), siblingID: 0, siblingType: 0, hasSibling: false)
     byQuestion.insert(slot, hash: questionKey)
     bySocket.insert(slot, hash: socketKey)
     return slot

@@ -1,7 +1,8 @@
 /// `enum ip_conntrack_status` as ctnetlink sends it in CTA_STATUS (include/uapi/linux/netfilter/nf_conntrack_common.h).
+@usableFromInline
 package struct ConntrackStatus: OptionSet, BitwiseCopyable, Hashable, Sendable {
-  package let rawValue: UInt32
-  package init(rawValue: UInt32) { self.rawValue = rawValue }
+  @usableFromInline package let rawValue: UInt32
+  @inlinable package init(rawValue: UInt32) { self.rawValue = rawValue }
 
   package static let seenReply = ConntrackStatus(rawValue: 1 << 1)
   package static let assured = ConntrackStatus(rawValue: 1 << 2)
@@ -17,7 +18,9 @@ package struct ConntrackStatus: OptionSet, BitwiseCopyable, Hashable, Sendable {
 }
 
 /// One ctnetlink event, or one entry of a dump.
+@usableFromInline
 package struct ConntrackEvent: BitwiseCopyable, Sendable {
+  @usableFromInline
   package enum Kind: UInt8, BitwiseCopyable, Sendable {
     /// CT_NEW with NLM_F_CREATE|NLM_F_EXCL.
     case new
@@ -29,22 +32,22 @@ package struct ConntrackEvent: BitwiseCopyable, Sendable {
     case dumped
   }
 
-  package var kind: Kind
-  package var original: FiveTuple
-  package var reply: FiveTuple
+  @usableFromInline package var kind: Kind
+  @usableFromInline package var original: FiveTuple
+  @usableFromInline package var reply: FiveTuple
   /// CTA_ZONE, or CTA_TUPLE_ZONE of the original tuple where the zone holds in one direction only. 0 is the default zone.
-  package var zone: UInt16
-  package var status: ConntrackStatus
+  @usableFromInline package var zone: UInt16
+  @usableFromInline package var status: ConntrackStatus
   /// CTA_ID; repeats when the kernel reuses the object for the same tuple.
-  package var id: UInt32
-  package var mark: UInt32
+  @usableFromInline package var id: UInt32
+  @usableFromInline package var mark: UInt32
   /// CTA_TIMESTAMP_START and _STOP, nanoseconds of CLOCK_REALTIME; 0 where nf_conntrack_timestamp is off.
-  package var start: UInt64
-  package var stop: UInt64
+  @usableFromInline package var start: UInt64
+  @usableFromInline package var stop: UInt64
   /// When the agent read the event: at most one sweep (about 10 ms) after it happened.
-  package var readAt: Instant
+  @usableFromInline package var readAt: Instant
 
-  package init(
+  @inlinable package init(
     kind: Kind, original: FiveTuple, reply: FiveTuple, zone: UInt16 = 0, status: ConntrackStatus = [], id: UInt32 = 0, mark: UInt32 = 0,
     start: UInt64 = 0, stop: UInt64 = 0, readAt: Instant
   ) {

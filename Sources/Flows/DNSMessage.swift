@@ -1,26 +1,27 @@
 /// Header and first question of a DNS message (RFC 1035 4.1, RFC 6891). The name travels beside it as wire bytes.
+@usableFromInline
 package struct DNSMessage: BitwiseCopyable, Equatable, Sendable {
-  package var id: UInt16 = 0
-  package var isResponse = false
+  @usableFromInline package var id: UInt16 = 0
+  @usableFromInline package var isResponse = false
   /// RFC 1035 4.1.1; 0 is a standard query.
-  package var opcode: UInt8 = 0
-  package var isTruncated = false
+  @usableFromInline package var opcode: UInt8 = 0
+  @usableFromInline package var isTruncated = false
   /// The low four bits of the response code, with the EDNS upper bits in front where an OPT record was seen within the snap length.
-  package var responseCode: UInt16 = 0
-  package var questionCount: UInt16 = 0
+  @usableFromInline package var responseCode: UInt16 = 0
+  @usableFromInline package var questionCount: UInt16 = 0
   /// QTYPE and QCLASS of the first question; 0 where there is none.
-  package var queryType: UInt16 = 0
-  package var queryClass: UInt16 = 0
+  @usableFromInline package var queryType: UInt16 = 0
+  @usableFromInline package var queryClass: UInt16 = 0
   /// True if an OPT record (RFC 6891) was seen within the snap length.
-  package var hasEDNS = false
+  @usableFromInline package var hasEDNS = false
   /// The requestor's UDP payload size of the OPT record; 0 where there is none.
-  package var udpPayloadSize: UInt16 = 0
+  @usableFromInline package var udpPayloadSize: UInt16 = 0
   /// `SeededHash` of the first question: the name's wire bytes in lower case, QTYPE and QCLASS. 0 where there is no question.
-  package var questionHash: UInt64 = 0
+  @usableFromInline package var questionHash: UInt64 = 0
   /// The same over the name alone.
-  package var nameHash: UInt64 = 0
+  @usableFromInline package var nameHash: UInt64 = 0
 
-  package init() {}
+  @inlinable package init() {}
 }
 
 /// Well-known query types (IANA DNS parameters), for labels and records. Any other is written `TYPE<n>` (RFC 3597 5).

@@ -21,9 +21,14 @@ package struct DurationHistogram: BitwiseCopyable, Sendable {
   /// Negative durations, which only a defect upstream can make, count as 0.
   package mutating func observe(nanoseconds: Int64) {
     let duration = max(0, nanoseconds)
-    var index = 0
-    while index < Self.bounds.count && duration > Self.bounds[index] { index += 1 }
-    counts[index] &+= 1
+    counts[Self.bucket(of: duration)] &+= 1
     sum = sum.addingReportingOverflow(duration).overflow ? .max : sum + duration
+  }
+
+  /// The index of the bucket that counts this duration.
+  package static func bucket(of nanoseconds: Int64) -> Int {
+    var index = 0
+    while index < bounds.count && nanoseconds > bounds[index] { index += 1 }
+    return index
   }
 }

@@ -1,19 +1,20 @@
 /// One copy of a DNS message as the packet tap saw it on one device.
+@usableFromInline
 package struct PacketObservation: BitwiseCopyable, Sendable {
   /// The kernel's stamp, put on the monotonic time line.
-  package var time: Instant
+  @usableFromInline package var time: Instant
   /// The kernel's stamp itself.
-  package var wallTime: WallTime
+  @usableFromInline package var wallTime: WallTime
   /// `sll_ifindex`.
-  package var interface: UInt32
+  @usableFromInline package var interface: UInt32
   /// `sll_pkttype == PACKET_OUTGOING`. Everything else is a copy on its way in, PACKET_OTHERHOST on bridge ports too.
-  package var isOutgoing: Bool
-  package var source: Endpoint
-  package var destination: Endpoint
-  package var transport: TransportProtocol
-  package var dns: DNSMessage
+  @usableFromInline package var isOutgoing: Bool
+  @usableFromInline package var source: Endpoint
+  @usableFromInline package var destination: Endpoint
+  @usableFromInline package var transport: TransportProtocol
+  @usableFromInline package var dns: DNSMessage
 
-  package init(
+  @inlinable package init(
     time: Instant, wallTime: WallTime, interface: UInt32, isOutgoing: Bool, source: Endpoint, destination: Endpoint,
     transport: TransportProtocol = .udp, dns: DNSMessage
   ) {
@@ -27,7 +28,7 @@ package struct PacketObservation: BitwiseCopyable, Sendable {
     self.dns = dns
   }
 
-  package var tuple: FiveTuple {
+  @inlinable package var tuple: FiveTuple {
     FiveTuple(source: source, destination: destination, protocolNumber: transport.rawValue)
   }
 }

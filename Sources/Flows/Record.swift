@@ -51,9 +51,17 @@ package struct LostQuery: Sendable {
 /// The end of a query that lost at least one transmission: `dns_query_closed`.
 package struct ClosedQuery: Sendable {
   package var incidentID: UInt64 = 0
+  /// The lookup that the query is part of, together with `lookupTime`: a hash of the client's socket and the name, upper and lower case alike.
+  /// Attempts from another port that were joined carry those of the query that they retry.
+  package var lookupID: UInt64 = 0
+  /// When this query, or the one that it retries from another port, was sent. Queries of one `lookupID` within 100 ms are one lookup.
+  package var lookupTime = WallTime(nanoseconds: 0)
   package var time = WallTime(nanoseconds: 0)
   package var observedTime = WallTime(nanoseconds: 0)
+  /// Verdict, reason, grade and evidence of the first transmission that was lost.
   package var verdict: Verdict = .unknown
+  package var reason: Reason = .none
+  package var evidence: Evidence = []
   package var grade: Grade = .inferred
   package var impact: Impact = .none
   /// False where attempts from another port were joined: then the impact is inferred.

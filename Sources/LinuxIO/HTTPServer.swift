@@ -64,11 +64,15 @@ package struct HTTPCounters: BitwiseCopyable, Sendable {
   package let requests: UInt64
   /// Answered 401 or 429.
   package let unauthorized: UInt64
+  /// Answered 421: asked under a host name on the loopback address that shows names.
+  package let misdirected: UInt64
 }
 
 /// Serves rendered pages from a thread of its own, named `http`, with every signal blocked.
 ///
 /// Nothing of Swift's is shared with that thread: a page is copied when it is published, and a slow reader of the page before still gets all of it.
+/// A loopback listener that serves everything answers without users only to requests by address or as localhost (421 otherwise), so that no site can
+/// point a name of its own at it and let a browser read it.
 /// GET and HEAD only. Until `/metrics` is published it answers 503; every other unpublished path, or one outside the listener's scope, 404.
 /// `deinit` stops the thread and closes every connection.
 @safe
@@ -157,7 +161,7 @@ package struct HTTPServer: ~Copyable {
     unsafe http_server_read_counters(server, &raw)
     return HTTPCounters(
       connections: raw.connections, accepted: raw.accepted, evicted: raw.evicted, expired: raw.expired, refused: raw.refused,
-      requests: raw.requests, unauthorized: raw.unauthorized)
+      requests: raw.requests, unauthorized: raw.unauthorized, misdirected: raw.misdirected)
   }
 
   private static func listen(_ server: OpaquePointer, _ listener: HTTPListener, _ notes: inout [String]) throws(SetupError) -> HTTPListenAddress {

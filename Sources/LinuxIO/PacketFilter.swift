@@ -1,4 +1,4 @@
-import CConntrack
+package import CConntrack
 import CLinux
 import Flows
 
@@ -10,7 +10,7 @@ import Flows
 package struct PacketFilter {
   package static let maximumPorts = 16
 
-  let program: [sock_filter]
+  package let program: [sock_filter]
 
   /// - Parameters:
   ///   - ports: up to 16, in host order. With none nothing passes.

@@ -62,9 +62,6 @@ package struct LossRateLimiter: Sendable {
   /// Slots that were ever used.
   package private(set) var tableEntries = 0
 
-  /// - Parameters:
-  ///   - seed: random, so that no client can choose whose slots it takes.
-  ///   - now: the start of the first minute, on both clocks.
   /// Takes another rate over at run time; what was counted stays.
   package mutating func change(rate: Int64, all: Bool) {
     limits.rate = min(max(0, rate), 1_000_000)
@@ -72,6 +69,9 @@ package struct LossRateLimiter: Sendable {
     limits.all = all
   }
 
+  /// - Parameters:
+  ///   - seed: random, so that no client can choose whose slots it takes.
+  ///   - now: the start of the first minute, on both clocks.
   package init(limits: LossRateLimits = LossRateLimits(), seed: UInt64, now: Instant, wall: WallTime) {
     var limits = limits
     limits.rate = min(max(0, limits.rate), 1_000_000)
@@ -92,34 +92,36 @@ package struct LossRateLimiter: Sendable {
 
   /// True if the record is to be written. Otherwise it has been counted.
   package mutating func admit(_ record: Record, at now: Instant) -> Bool {
-    if limits.all { return true }
+    if limits.all || isAdmitted(record, at: now) { return true }
+    suppress(record)
+    return false
+  }
+
+  /// Counts a record that was admitted and then found no room in the output, so that the next summary tells it after all.
+  package mutating func suppress(_ record: Record) {
     switch record {
     case .lost(let lost):
-      let admitted =
-        lost.verdict.isClash ? Self.take(&lostBucket, limits, at: now) : count(.lost, lost.verdict.rawValue, lost.client.address, at: now)
-      if !admitted {
-        suppressedLost &+= 1
-        pending.lost[Int(lost.verdict.rawValue)] &+= 1
-      }
-      return admitted
+      suppressedLost &+= 1
+      pending.lost[Int(lost.verdict.rawValue)] &+= 1
+    case .closed:
+      suppressedClosed &+= 1
+      pending.closed &+= 1
+    case .clashResolved:
+      suppressedResolved &+= 1
+      pending.resolved &+= 1
+    case .blind: break
+    }
+  }
+
+  private mutating func isAdmitted(_ record: Record, at now: Instant) -> Bool {
+    switch record {
+    case .lost(let lost):
+      lost.verdict.isClash ? Self.take(&lostBucket, limits, at: now) : count(.lost, lost.verdict.rawValue, lost.client.address, at: now)
     case .closed(let closed):
-      let admitted =
-        closed.verdict.isClash
+      closed.verdict.isClash
         ? Self.take(&closedBucket, limits, at: now) : count(.closed, closed.verdict.rawValue, closed.client.address, at: now)
-      if !admitted {
-        suppressedClosed &+= 1
-        pending.closed &+= 1
-      }
-      return admitted
-    case .clashResolved(let clash):
-      let admitted = count(.resolved, 0, clash.client.address, at: now)
-      if !admitted {
-        suppressedResolved &+= 1
-        pending.resolved &+= 1
-      }
-      return admitted
-    case .blind:
-      return true
+    case .clashResolved(let clash): count(.resolved, 0, clash.client.address, at: now)
+    case .blind: true
     }
   }
 

@@ -91,22 +91,18 @@ package struct MetricFamilyWriter: ~Copyable {
     sample(labels, isTrue ? 1 : 0)
   }
 
-  /// The buckets, count and sum of one histogram. An exemplar stands behind the bucket that its duration falls into.
-  package mutating func sample(_ labels: [LabelValue], _ histogram: DurationHistogram, exemplar: Exemplar? = nil) {
+  /// The buckets, count and sum of one histogram.
+  ///
+  /// - Parameter exemplars: by bucket; each one's duration must fall into its bucket.
+  package mutating func sample(_ labels: [LabelValue], _ histogram: DurationHistogram, exemplars: [Exemplar?] = []) {
     assert(descriptor.type == .histogram, "only a histogram has buckets")
     head()
-    var exemplar = exemplar
     var count: UInt64 = 0
     for index in histogram.counts.indices {
       count &+= histogram.counts[index]
       series("_bucket", labels, le: DurationHistogram.labels[index])
       appendDecimal(count, to: &bytes)
-      if let here = exemplar, index == DurationHistogram.bounds.count || here.seconds <= DurationHistogram.bounds[index] {
-        end(here)
-        exemplar = nil
-      } else {
-        end(nil)
-      }
+      end(exemplars.indices.contains(index) ? exemplars[index] : nil)
     }
     series("_count", labels)
     appendDecimal(count, to: &bytes)

@@ -12,6 +12,8 @@ package struct MetricsSnapshot: Sendable {
   /// Since the agent's start; nil until they were read once.
   package var counters: ConntrackCounters?
   package var features: ConntrackFeatures = []
+  /// Each CPU's share, where that is wanted; the sum is then not on the page.
+  package var countersByCPU: [CPUCounters] = []
   package var entries: UInt32?
   package var entriesLimit: UInt32?
 
@@ -21,6 +23,13 @@ package struct MetricsSnapshot: Sendable {
   package var packetsLost: UInt64 = 0
 
   package var engine = EngineTotals()
+  /// The latest incident of each verdict and grade (index: `EngineTotals.lostByVerdict`), and of each bucket of the durations.
+  package var lostExemplars: [Exemplar?] = []
+  package var durationExemplars: [Exemplar?] = []
+
+  /// From `WorkloadTable`.
+  package var workloads: [WorkloadTotals] = [WorkloadTotals(.unattributed)]
+  package var alertsFiring = 0
 
   /// Whether each source is blind now, and for how many nanoseconds it was (index: `BlindSource.rawValue`).
   package var blind: [Bool]
@@ -34,11 +43,18 @@ package struct MetricsSnapshot: Sendable {
   package var tables: [TableUse] = []
   package var decodeErrors: [DecodeErrorCount] = []
 
+  /// Records given to the output, by kind.
+  package var records: [RecordCount] = RecordCount.none
+  package var recordsUndelivered: UInt64 = 0
   /// From `LossRateLimiter`.
   package var suppressedLost: UInt64 = 0
   package var suppressedClosed: UInt64 = 0
   package var suppressedResolved: UInt64 = 0
 
+  package var log: LogUse?
+  package var http: HTTPUse?
+  /// Nanoseconds.
+  package var longestTurn: Int64 = 0
   package var process: ProcessUse?
 
   package init(version: String) {
@@ -109,5 +125,52 @@ package struct ProcessUse: BitwiseCopyable, Sendable {
   package var openDescriptors: UInt64 = 0
   package var maxDescriptors: UInt64 = 0
   package var start = WallTime(nanoseconds: 0)
+  package init() {}
+}
+
+/// One CPU's conntrack counters.
+package struct CPUCounters: Sendable {
+  package var cpu: Int
+  package var counters: ConntrackCounters
+  package init(cpu: Int, _ counters: ConntrackCounters) {
+    self.cpu = cpu
+    self.counters = counters
+  }
+}
+
+/// racetrack_records_total.
+package struct RecordCount: Sendable {
+  package var event: StaticString
+  package var count: UInt64
+  package init(_ event: StaticString, _ count: UInt64) {
+    self.event = event
+    self.count = count
+  }
+
+  /// Every event, none counted.
+  package static var none: [RecordCount] { RecordEvent.allCases.map { RecordCount($0.name, 0) } }
+}
+
+/// racetrack_log_*.
+package struct LogUse: BitwiseCopyable, Sendable {
+  package var debug: UInt64 = 0
+  package var info: UInt64 = 0
+  package var warn: UInt64 = 0
+  package var error: UInt64 = 0
+  package var suppressed: UInt64 = 0
+  package var undelivered: UInt64 = 0
+  package init() {}
+}
+
+/// racetrack_http_*.
+package struct HTTPUse: BitwiseCopyable, Sendable {
+  package var connections: UInt64 = 0
+  package var accepted: UInt64 = 0
+  package var evicted: UInt64 = 0
+  package var expired: UInt64 = 0
+  package var refused: UInt64 = 0
+  package var requests: UInt64 = 0
+  package var unauthorized: UInt64 = 0
+  package var misdirected: UInt64 = 0
   package init() {}
 }

@@ -73,6 +73,7 @@ package struct RecordWriter: Sendable {
     var line = begin("dns_query_closed", severity: severity, time: closed.time, observed: closed.observedTime, to: &out)
     line.member("incident.id", identifier: closed.incidentID)
     line.member("verdict", closed.verdict.name)
+    if closed.reason != .none { line.member("reason", closed.reason.name) }
     line.member("grade", closed.grade.name)
     line.member("impact", closed.impact.name)
     line.member("impact.grade", closed.impactObserved ? "observed" : "inferred")
@@ -159,7 +160,7 @@ package struct RecordWriter: Sendable {
     line.end(&out)
   }
 
-  private func begin(
+  func begin(
     _ event: StaticString, severity: StaticString, time: WallTime, observed: WallTime? = nil, to out: inout [UInt8]
   ) -> JSONLine {
     var line = JSONLine.begin(&out)
@@ -171,8 +172,12 @@ package struct RecordWriter: Sendable {
     return line
   }
 
-  private func appendQuestion(id: UInt16, name: [UInt8], type: UInt16, to line: inout JSONLine) {
+  func appendQuestion(id: UInt16, name: [UInt8], type: UInt16, to line: inout JSONLine) {
     line.member("dns.id", UInt64(id))
+    appendName(name, type: type, to: &line)
+  }
+
+  func appendName(_ name: [UInt8], type: UInt16, to line: inout JSONLine) {
     if !name.isEmpty {
       switch options.names {
       case .full:
@@ -187,13 +192,13 @@ package struct RecordWriter: Sendable {
     if type != 0 { line.member("dns.question.type", text: QueryType.name(type)) }
   }
 
-  private func appendEndpoint(_ address: StaticString, _ port: StaticString, _ endpoint: Endpoint?, to line: inout JSONLine) {
+  func appendEndpoint(_ address: StaticString, _ port: StaticString, _ endpoint: Endpoint?, to line: inout JSONLine) {
     guard let endpoint, endpoint != .none else { return }
     line.member(address, endpoint.address)
     if endpoint.port != 0 { line.member(port, UInt64(endpoint.port)) }
   }
 
-  private func appendNode(to line: inout JSONLine) {
+  func appendNode(to line: inout JSONLine) {
     if !options.nodeName.isEmpty { line.member("k8s.node.name", text: options.nodeName) }
   }
 }

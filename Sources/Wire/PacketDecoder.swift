@@ -3,8 +3,10 @@ internal import Flows
 /// Decodes IP packets that carry DNS: addresses, ports, DNS header and first question.
 /// Allocates nothing, and no input makes it trap, loop or read past what was captured.
 package struct PacketDecoder: Sendable {
-  /// The last question's name, in wire form. 255 bytes are the most a name can have (RFC 1035 3.1).
+  /// The last question's name, where compression had to be undone. 255 bytes are the most a name can have (RFC 1035 3.1).
   private var name = InlineArray<256, UInt8>(repeating: 0)
+  /// Where the name stands in the packet; nil where it is in `name`.
+  private var nameOffset: Int?
   /// Bytes of the last decoded name, the root's zero byte included; 0 where the message had no question or was refused.
   package private(set) var nameLength = 0
   private let hashSeed: UInt64
@@ -38,17 +40,23 @@ package struct PacketDecoder: Sendable {
     let length = Int(bytes.uint16(at: transport + 4))
     // The first of several fragments states the length of the whole datagram.
     guard length >= 8, header.isFirstFragment || length <= header.end - transport else { throw .badUDPLength }
-    try decodeMessage(bytes.extracting((transport + 8)..<min(limit, transport + length)), into: &packet.dns)
+    let start = transport + 8
+    try decodeMessage(bytes.extracting(start..<min(limit, transport + length)), at: start, into: &packet.dns)
     return packet
   }
 
   /// Lends the last decoded name: labels as sent, compression undone, the root's zero byte included. Empty where there was none.
-  package func withName<R>(_ body: (RawSpan) -> R) -> R {
-    body(unsafe name.span.bytes.extracting(first: nameLength))
+  ///
+  /// - Parameter bytes: what was decoded. The name is nearly always lent from there, without a copy.
+  package func withName<R>(in bytes: RawSpan, _ body: (RawSpan) -> R) -> R {
+    if let nameOffset { return body(bytes.extracting(nameOffset..<(nameOffset + nameLength))) }
+    return body(unsafe name.span.bytes.extracting(first: nameLength))
   }
 
   /// Header, first question and, where it was captured, the OPT record (RFC 1035 4.1, RFC 6891 6.1).
-  private mutating func decodeMessage(_ message: RawSpan, into dns: inout DNSMessage) throws(DecodeError) {
+  ///
+  /// - Parameter start: of the message in the packet.
+  private mutating func decodeMessage(_ message: RawSpan, at start: Int, into dns: inout DNSMessage) throws(DecodeError) {
     guard message.byteCount >= DNSHeader.length else { throw .truncatedDNS }
     let flags = message.uint16(at: DNSHeader.flags)
     dns.id = message.uint16(at: DNSHeader.id)
@@ -59,15 +67,25 @@ package struct PacketDecoder: Sendable {
     dns.questionCount = message.uint16(at: DNSHeader.questionCount)
     var offset = DNSHeader.length
     if dns.questionCount > 0 {
-      let (length, next) = try readName(message)
+      var hash = SeededHash(seed: hashSeed)
+      let length: Int
+      let next: Int
+      if let end = Self.endOfPlainName(message) {
+        length = end - DNSHeader.length
+        next = end
+        nameOffset = start + DNSHeader.length
+        hash.combine(name: message.extracting(DNSHeader.length..<end))
+      } else {
+        (length, next) = try readName(message)
+        nameOffset = nil
+        // Not by `withName`, which costs a copy of the whole buffer here.
+        unsafe withUnsafeMutableBytes(of: &name) { unsafe hash.combine(name: $0.bytes.extracting(first: length)) }
+      }
       guard message.byteCount - next >= 4 else { throw .truncatedDNS }
       dns.queryType = message.uint16(at: next)
       dns.queryClass = message.uint16(at: next + 2)
       offset = next + 4
       nameLength = length
-      var hash = SeededHash(seed: hashSeed)
-      // Not by `withName`, which costs a copy of the whole buffer here.
-      unsafe withUnsafeMutableBytes(of: &name) { unsafe hash.combine(name: $0.bytes.extracting(first: length)) }
       dns.nameHash = hash.finish()
       hash.combine(UInt64(dns.queryType) << 16 | UInt64(dns.queryClass))
       dns.questionHash = hash.finish()
@@ -77,6 +95,19 @@ package struct PacketDecoder: Sendable {
       dns.udpPayloadSize = record.udpPayloadSize
       dns.responseCode |= UInt16(record.extendedResponseCode) << 4
     }
+  }
+
+  /// The offset after the first question's name where that stands in one piece; nil for one with a pointer, and for one that is refused.
+  @inline(__always)
+  private static func endOfPlainName(_ message: RawSpan) -> Int? {
+    var offset = DNSHeader.length
+    while offset < message.byteCount {
+      let octet = Int(message.octet(at: offset))
+      if octet == 0 { return offset + 1 - DNSHeader.length <= 255 ? offset + 1 : nil }
+      if octet > 63 { return nil }
+      offset += 1 + octet
+    }
+    return nil
   }
 
   /// Reads the first question's name into `name`, following compression pointers (RFC 1035 4.1.4).

@@ -77,6 +77,31 @@ import Testing
     #expect(HTTPTest.get(server.addresses[1].port, "/metrics")?.status == 200)
   }
 
+  /// DNS rebinding: a site's name that now resolves to 127.0.0.1 must read nothing. The page for scrapers shows no names and is not held back.
+  @Test func theLoopbackApiAddressAnswersToNoForeignName() throws {
+    let server = try HTTPServer(
+      configuration: HTTPServerConfiguration(listeners: [
+        HTTPListener(HTTPTest.loopback(), scope: .all), HTTPListener(HTTPTest.loopback(), scope: .metrics),
+      ]))
+    server.publish("/", "<html>")
+    server.publish("/metrics", "up 1\n")
+    let client = try #require(HTTPTestClient(port: server.addresses[0].port))
+    for host in ["127.0.0.1:10554", "127.0.0.1", "localhost", "LocalHost:1", "[::1]:10554", "[::1]", "10.0.0.7:80"] {
+      #expect(client.request("/", host: host)?.status == 200, "\(host)")
+    }
+    let refused = [
+      "evil.example", "evil.example:10554", "localhost.evil.example", "127.0.0.1.evil.example", "[::1", "[::1]evil", "[evil]", "::1", "",
+      "2130706433", String(repeating: "1", count: 60),
+    ]
+    for host in refused { #expect(client.request("/", host: host)?.status == 421, "\(host)") }
+    #expect(client.request("/metrics", host: "evil.example")?.status == 421)
+    #expect(client.request("/-/healthy", host: "evil.example")?.status == 200)
+    #expect(HTTPTestClient(port: server.addresses[1].port)?.request("/metrics", host: "node-1.example")?.status == 200)
+    #expect(server.counters.misdirected == UInt64(refused.count + 1))
+    let policy = try #require(client.request("/", host: "localhost")?.headers["content-security-policy"])
+    #expect(policy.hasPrefix("default-src 'none'"))
+  }
+
   @Test func aTakenPortIsNamed() throws {
     let server = try HTTPTest.server()
     let port = server.port

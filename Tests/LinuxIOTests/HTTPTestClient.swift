@@ -60,8 +60,8 @@ final class HTTPTestClient {
     }
   }
 
-  func request(_ path: String, method: String = "GET", headers: [String] = []) -> Answer? {
-    send(([method + " " + path + " HTTP/1.1", "Host: node"] + headers).joined(separator: "\r\n") + "\r\n\r\n")
+  func request(_ path: String, method: String = "GET", host: String = "127.0.0.1", headers: [String] = []) -> Answer? {
+    send(([method + " " + path + " HTTP/1.1", "Host: " + host] + headers).joined(separator: "\r\n") + "\r\n\r\n")
     return answer(hasBody: method != "HEAD")
   }
 

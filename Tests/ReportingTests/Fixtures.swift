@@ -35,6 +35,47 @@ func lostQuery() -> LostQuery {
   return lost
 }
 
+func closedQuery(
+  client: String = "10.40.0.17", port: UInt16 = 36882, impact: Impact = .delayed, delay: Int64 = 5_003_217_000, verdict: Verdict = .replyClashDropped,
+  lookup: UInt64 = 1, at time: Int64 = 1_795_240_800_123_456_789
+) -> ClosedQuery {
+  var closed = ClosedQuery()
+  closed.incidentID = 0x0123_4567_89AB_CDEF
+  closed.lookupID = lookup
+  closed.lookupTime = WallTime(nanoseconds: time)
+  closed.time = WallTime(nanoseconds: time)
+  closed.observedTime = WallTime(nanoseconds: time + 15_000_000_000)
+  closed.verdict = verdict
+  closed.grade = .observed
+  closed.impact = impact
+  closed.delay = delay
+  closed.name = wire("api", "Example")
+  closed.queryType = QueryType.aaaa
+  closed.client = endpoint(client, port)
+  closed.server = endpoint("10.96.0.10", 53)
+  return closed
+}
+
+/// An alert with three of its four lookups as examples, and its end; one with nothing that can be left out.
+func alerts() -> [Alert] {
+  var table = AlertTable(seed: 1)
+  var lookups = LookupTable()
+  var alerts: [Alert] = []
+  func take(_ closed: ClosedQuery, _ now: Int64) {
+    guard let stall = lookups.take(closed, at: Instant(nanoseconds: now)) else { return }
+    if let alert = table.take(closed, stall, at: Instant(nanoseconds: now)) { alerts.append(alert) }
+  }
+  for index in 0..<4 {
+    take(closedQuery(impact: index == 2 ? .failed : .delayed, lookup: UInt64(index), at: 1_795_240_800_000_000_000 + Int64(index) * 1_000_000_000), 1)
+  }
+  var bare = closedQuery(client: "2001:db8::1", verdict: .droppedOnNode, lookup: 9)
+  bare.reason = .policyOrRoute
+  bare.name = []
+  bare.queryType = 0
+  take(bare, 2)
+  return alerts + table.due(at: Instant(nanoseconds: 2 + AlertTable.resolveAfter))
+}
+
 /// Every kind of record, with every optional field set at least once and left out at least once.
 func appendExamples(to out: inout [UInt8]) {
   var writer = RecordWriter(options: RecordOptions(nodeName: "n1"))
@@ -92,6 +133,7 @@ func appendExamples(to out: inout [UInt8]) {
   closed.verdict = .replyClashDropped
   closed.grade = .observed
   closed.impact = .delayed
+  closed.reason = .ambiguous
   closed.delay = 5_003_217_000
   closed.attempts = 2
   closed.dnsID = 22522
@@ -105,6 +147,7 @@ func appendExamples(to out: inout [UInt8]) {
   closed.delay = -1
   closed.clientIsServer = true
   writer.append(.closed(closed), to: &out)
+  for alert in alerts() { writer.append(alert, time: WallTime(nanoseconds: 1_795_240_816_000_000_000), to: &out) }
 
   var clash = ResolvedClash()
   clash.observedTime = WallTime(nanoseconds: 1_795_240_801_000_000_000)
@@ -156,6 +199,28 @@ func fullSnapshot() -> MetricsSnapshot {
   snapshot.engine.durations.observe(nanoseconds: 1_000_001)
   snapshot.engine.durations.observe(nanoseconds: 5_003_217_000)
   snapshot.engine.durations.observe(nanoseconds: 30_000_000_000)
+  snapshot.engine.duplicateAnswers = 2
+  snapshot.engine.tcpMessages = 7
+  snapshot.engine.serverLost = 4
+  var exemplars = IncidentExemplars()
+  exemplars.note(lostQuery())
+  exemplars.note(closedQuery())
+  snapshot.lostExemplars = exemplars.lost
+  snapshot.durationExemplars = exemplars.durations
+  var workloads = WorkloadTable()
+  for _ in 0..<3 { workloads.count(lostQuery()) }
+  workloads.count(LookupStall(isNew: true, isNewToAlerts: true, verdict: .replyClashDropped, added: 5_003_217_000), of: closedQuery())
+  snapshot.workloads = workloads.totals(clientTransmissions: 30)
+  snapshot.alertsFiring = 1
+  snapshot.records = RecordEvent.allCases.map { RecordCount($0.name, $0 == .lost ? 3 : 0) }
+  var log = LogUse()
+  log.info = 2
+  snapshot.log = log
+  var http = HTTPUse()
+  http.accepted = 12
+  http.requests = 11
+  snapshot.http = http
+  snapshot.longestTurn = 2_500_000
   snapshot.blind[Int(BlindSource.packets.rawValue)] = true
   snapshot.blindNanoseconds[Int(BlindSource.packets.rawValue)] = 1_500_000_000
   snapshot.blindAny = true

@@ -2,6 +2,8 @@
 package struct Ruleset {
   /// Rules between address translation and insertion: the longer they take, the more pairs overlap there.
   package var fillerRules = 2500
+  /// Its tables' name: rules of another name are added to those that are loaded.
+  package var table = "lab"
   private var services: [(v6: Bool, rule: String)] = []
   private var forward: [(v6: Bool, rule: String)] = []
   private var masquerade: [(v6: Bool, rule: String)] = []
@@ -27,13 +29,13 @@ package struct Ruleset {
   /// A rule in the forward hook, without its table: `ip saddr 10.40.0.12 udp dport 53 drop`.
   package mutating func forward(_ rule: String, v6: Bool = false) { forward.append((v6, rule)) }
 
-  var text: String { table("ip", v6: false) + table("ip6", v6: true) }
+  var text: String { tableText("ip", v6: false) + tableText("ip6", v6: true) }
 
-  private func table(_ family: String, v6: Bool) -> String {
+  private func tableText(_ family: String, v6: Bool) -> String {
     func rules(_ list: [(v6: Bool, rule: String)]) -> String { list.filter { $0.v6 == v6 }.map { "    \($0.rule)\n" }.joined() }
     let filler = String(repeating: "    \(family) daddr \(v6 ? "2001:db8::1" : "203.0.113.1") udp dport 9 drop\n", count: fillerRules)
     return """
-      table \(family) lab {
+      table \(family) \(table) {
         chain prerouting { type nat hook prerouting priority -100;
       \(rules(services))  }
         chain forward { type filter hook forward priority 0;

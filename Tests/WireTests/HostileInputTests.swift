@@ -56,7 +56,7 @@ import Wire
       if decoder.nameLength != 0 { Issue.record("no question, but a name: \(packet.bytes)") }
       return true
     }
-    let name = decoder.nameBytes
+    let name = decoder.name(in: packet)
     let message = referenceMessage(packet)
     guard let labels = referenceLabels(message, at: 12, depth: 0) else {
       Issue.record("decoded a name that the second decoder refuses: \(packet.bytes)")

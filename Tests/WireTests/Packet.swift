@@ -61,8 +61,10 @@ extension PacketDecoder {
   }
 
   /// The last name's wire bytes.
-  var nameBytes: [UInt8] {
-    withName { name in (0..<name.byteCount).map { name.unsafeLoad(fromByteOffset: $0, as: UInt8.self) } }
+  ///
+  /// - Parameter packet: what was decoded last.
+  func name(in packet: Packet) -> [UInt8] {
+    withName(in: packet.bytes.span.bytes) { name in (0..<name.byteCount).map { name.unsafeLoad(fromByteOffset: $0, as: UInt8.self) } }
   }
 }
 
@@ -70,5 +72,5 @@ extension PacketDecoder {
 func decode(_ packet: Packet, seed: UInt64 = 1) throws(DecodeError) -> (packet: DecodedPacket, name: [UInt8]) {
   var decoder = PacketDecoder(hashSeed: seed)
   let decoded = try decoder.decode(packet)
-  return (decoded, decoder.nameBytes)
+  return (decoded, decoder.name(in: packet))
 }

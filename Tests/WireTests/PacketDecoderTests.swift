@@ -248,7 +248,7 @@ private let name = wireName("api", "example", "svc", "cluster", "local")
     #expect(decoder.nameLength == name.count)
     #expect(throws: DecodeError.truncatedDNS) { try decoder.decode(Golden.queryA.prefix(70)) }
     #expect(decoder.nameLength == 0)
-    #expect(decoder.nameBytes.isEmpty)
+    #expect(decoder.name(in: Golden.queryA).isEmpty)
   }
 
   @Test func reasonsAreDistinctLabelValues() {

@@ -57,6 +57,7 @@ typedef struct {
   uint64_t refused;      // accepted and closed at once: no place could be made
   uint64_t requests;     // answered, whatever the status
   uint64_t unauthorized; // answered 401 or 429
+  uint64_t misdirected;  // answered 421
 } http_counters;
 
 /// NULL only if memory or descriptors ran out (errno).

@@ -1,0 +1,468 @@
+#!/usr/bin/env python3
+"""What one DNS query costs the agent, against a C floor and against conntrack -E plus tcpdump, all in one run.
+
+Everything happens in network namespaces that live only as long as this process: their holders die with it, however it ends.
+Standard library only. Needs root, nft, conntrack, tcpdump and curl.
+"""
+import argparse
+import ctypes
+import json
+import os
+import platform
+import re
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+THRESHOLDS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "thresholds.json")
+CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None, use_errno=True)
+METRICS = "127.0.0.1:10563"
+GATEWAY = "02:52:54:00:0b:01"
+# Copies of one query that the tap shows: in from the client, out to the server, and the same back.
+COPIES = {"answered": 4, "unanswered": 2}
+BACKEND = "10.78.0.2"
+
+
+class Void(Exception):
+    """A round in which somebody did not see everything."""
+
+
+def check(result, what):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), what)
+
+
+class Namespace:
+    """A network namespace without a name, held by a process that dies with this one."""
+
+    def __init__(self):
+        ready, told = os.pipe()
+
+        def unshare():
+            check(LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL), "prctl")
+            check(LIBC.unshare(CLONE_NEWNET), "unshare")
+            os.write(told, b".")
+
+        self.holder = subprocess.Popen(["sleep", "infinity"], preexec_fn=unshare, pass_fds=())
+        os.read(ready, 1)
+        os.close(ready)
+        os.close(told)
+        self.handle = os.open(f"/proc/{self.holder.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.pid = self.holder.pid
+
+    def popen(self, command, cpu=None, **options):
+        def enter():
+            check(LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL), "prctl")
+            check(LIBC.setns(self.handle, CLONE_NEWNET), "setns")
+            if cpu is not None:
+                os.sched_setaffinity(0, {cpu})
+
+        return subprocess.Popen(command, preexec_fn=enter, **options)
+
+    def run(self, command, text=None, cpu=None):
+        process = self.popen(command, cpu, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        output, errors = process.communicate(text)
+        if process.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)}: {errors.strip() or output.strip()}")
+        return output
+
+    def close(self):
+        os.close(self.handle)
+        self.holder.kill()
+        self.holder.wait()
+
+
+class Lab:
+    """A node with one client pod and one server pod on routed links; the service is translated by a rule of nftables."""
+
+    def __init__(self, racebench):
+        self.racebench = racebench
+        self.node, self.client, self.server = Namespace(), Namespace(), Namespace()
+        self.asked = 0
+        self.responder = None
+        self.node.run(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
+        self.node.run(["ip", "-batch", "-"], f"""link set lo up
+link add bench1 address {GATEWAY} type veth peer name eth0 address 02:52:54:00:0b:02 netns {self.client.pid}
+link add bench2 address 02:52:54:00:0b:03 type veth peer name eth0 address 02:52:54:00:0b:04 netns {self.server.pid}
+address add 10.77.255.254/32 dev bench1
+address add 10.78.0.1/30 dev bench2
+link set bench1 up
+link set bench2 up
+neighbour replace 10.77.255.253 lladdr 02:52:54:00:0b:02 dev bench1 nud permanent
+neighbour replace {BACKEND} lladdr 02:52:54:00:0b:04 dev bench2 nud permanent
+route add 10.77.255.253/32 dev bench1
+route add 10.77.0.0/16 via 10.77.255.253 dev bench1
+""")
+        self.client.run(["ip", "-batch", "-"], "link set lo up\nlink set eth0 up\n")
+        self.server.run(["ip", "-batch", "-"], f"""link set lo up
+address add {BACKEND}/30 dev eth0
+link set eth0 up
+neighbour replace 10.78.0.1 lladdr 02:52:54:00:0b:03 dev eth0 nud permanent
+route add default via 10.78.0.1
+""")
+        self.node.run(["nft", "-f", "-"], f"""table ip bench {{
+  chain services {{ type nat hook prerouting priority -100; ip daddr 10.96.0.10 udp dport 53 dnat to {BACKEND}:53; }}
+}}
+""")
+
+    def serve(self, kind):
+        self.responder = self.server.popen(
+            [self.racebench, "respond", "mute" if kind == "unanswered" else "answer"], 0, stdout=subprocess.PIPE, text=True)
+        self.responder.stdout.readline()
+
+    def stop_serving(self):
+        received = words(finish(self.responder)[0])["received"]
+        self.responder = None
+        return received
+
+    def send(self, rate, count):
+        """Sends queries, each from a port of its own; what was sent and answered."""
+        first = self.asked
+        self.asked += count
+        return words(self.client.run([self.racebench, "send", "eth0", GATEWAY, str(rate), str(count), str(first)], cpu=0))
+
+    def forget(self):
+        """Empties the node's conntrack table, so that every query makes an entry."""
+        subprocess_quiet(self.node, ["conntrack", "-F"])
+
+    def close(self):
+        if self.responder:
+            self.responder.kill()
+        for namespace in (self.node, self.client, self.server):
+            namespace.close()
+
+
+def subprocess_quiet(namespace, command):
+    namespace.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait()
+
+
+def words(text):
+    return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", text)}
+
+
+def finish(process, how=signal.SIGTERM):
+    """Ends a process; what it printed."""
+    process.send_signal(how)
+    try:
+        return process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()
+
+
+def cpu_nanoseconds(processes):
+    total = 0
+    for process in processes:
+        for task in os.listdir(f"/proc/{process.pid}/task"):
+            with open(f"/proc/{process.pid}/task/{task}/schedstat") as file:
+                total += int(file.read().split()[0])
+    return total
+
+
+def switches(processes):
+    total = 0
+    for process in processes:
+        for task in os.listdir(f"/proc/{process.pid}/task"):
+            with open(f"/proc/{process.pid}/task/{task}/status") as file:
+                total += sum(int(n) for n in re.findall(r"ctxt_switches:\s+(\d+)", file.read()))
+    return total
+
+
+def memory(process):
+    """Resident kibibytes: all, anonymous, file-backed (the ring counts there)."""
+    with open(f"/proc/{process.pid}/status") as file:
+        found = dict(re.findall(r"^(VmRSS|RssAnon|RssFile|RssShmem):\s+(\d+) kB", file.read(), re.M))
+    with open(f"/proc/{process.pid}/smaps") as file:
+        ring, inside = 0, False
+        for line in file:
+            if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+                inside = "socket:" in line
+            elif inside and line.startswith("Rss:"):
+                ring += int(line.split()[1])
+    return {"resident": int(found["VmRSS"]), "anonymous": int(found["RssAnon"]), "ring": ring}
+
+
+class Floor:
+    name = "floor"
+
+    def __init__(self, lab, options):
+        self.processes = [lab.node.popen([lab.racebench, "floor"], 1, stdout=subprocess.PIPE, text=True)]
+        self.processes[0].stdout.readline()
+
+    def settle(self, kind, count):
+        time.sleep(0.1)
+
+    def verify(self, kind, sent, answered):
+        seen = words(finish(self.processes[0])[0])
+        expect("floor: events", seen["events"], sent)
+        expect("floor: events lost", seen["events_lost"], 0)
+        expect("floor: packets", seen["packets"], sent * COPIES[kind])
+        expect("floor: packets lost", seen["packets_lost"], 0)
+
+
+class Peers:
+    name = "conntrack -E + tcpdump"
+
+    def __init__(self, lab, options):
+        self.conntrack = lab.node.popen(
+            ["conntrack", "-E", "-e", "NEW", "-p", "udp", "-b", "8388608"], 1, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.tcpdump = lab.node.popen(
+            ["tcpdump", "-n", "-i", "any", "-s", "512", "-B", "4096", "-w", "/dev/null", "udp port 53"], 1, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True)
+        self.processes = [self.conntrack, self.tcpdump]
+        line = self.tcpdump.stderr.readline()
+        while line and "listening on" not in line:
+            line = self.tcpdump.stderr.readline()
+        time.sleep(0.3)
+
+    def settle(self, kind, count):
+        time.sleep(0.5)
+
+    def verify(self, kind, sent, answered):
+        events = re.search(r"(\d+) flow events", finish(self.conntrack, signal.SIGINT)[1])
+        report = finish(self.tcpdump, signal.SIGINT)[1]
+        expect("conntrack -E: events", int(events.group(1)) if events else -1, sent)
+        expect("tcpdump: packets", int(re.search(r"(\d+) packets captured", report).group(1)), sent * COPIES[kind])
+        expect("tcpdump: packets dropped", int(re.search(r"(\d+) packets dropped by kernel", report).group(1)), 0)
+
+
+class Agent:
+    name = "racetrack"
+
+    def __init__(self, lab, options, environment=None):
+        self.lab = lab
+        self.command = [
+            options.agent, "agent", "--incidents.output", "/dev/null", "--web.listen-address", METRICS, "--web.api-address", "127.0.0.1:10564",
+            "--dns.timeout", f"{options.timeout}s",
+        ]
+        self.timeout = options.timeout
+        self.log = tempfile.TemporaryFile("w+")
+        process = lab.node.popen(self.command, options.agent_cpu, stdout=subprocess.DEVNULL, stderr=self.log, env=environment or os.environ)
+        self.processes = [process]
+        deadline = time.monotonic() + 20
+        while True:
+            page = self.page()
+            # Not before the loop turns: blindness of the start ends then.
+            if page and all(value == 0 for name, value in page.items() if name.startswith("racetrack_blind{")):
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                self.log.seek(0)
+                raise RuntimeError("the agent does not see: " + self.log.read()[-2000:])
+            time.sleep(0.05)
+
+    def page(self):
+        process = self.lab.node.popen(["curl", "-sf", f"http://{METRICS}/metrics"], 0, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        text = process.communicate()[0]
+        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line and line[0] != "#"}
+
+    def settle(self, kind, count):
+        # The fate of what was not answered is decided within the time-out; that costs the agent too.
+        time.sleep(0.3 if kind == "answered" else self.timeout + 1)
+
+    def verify(self, kind, sent, answered):
+        time.sleep(1.2)
+        page = self.page()
+        finish(self.processes[0])
+        total = lambda name, label="": sum(v for n, v in page.items() if (n == name or n.startswith(name + "{")) and label in n)
+        expect("racetrack: events", total("racetrack_conntrack_events_total", '"new"'), sent)
+        expect("racetrack: events lost", total("racetrack_conntrack_events_lost_total"), 0)
+        expect("racetrack: packets", total("racetrack_packets_total"), sent * COPIES[kind])
+        expect("racetrack: packets lost", total("racetrack_packets_lost_total"), 0)
+        expect("racetrack: transmissions", total("racetrack_dns_transmissions_total", '"client"'), sent)
+        expect("racetrack: answered", total("racetrack_dns_fates_total", '"answered"'), answered)
+        expect("racetrack: lost", total("racetrack_dns_fates_total", '"lost"'), sent - answered)
+        expect("racetrack: open", total("racetrack_dns_open"), 0)
+
+
+def expect(what, seen, wanted):
+    if seen != wanted:
+        raise Void(f"{what} {seen:.0f}, not {wanted}")
+
+
+def measure(lab, consumer_type, kind, options):
+    """Microseconds of CPU per query of one consumer in one round, and its context switches per 1,000 queries."""
+    lab.forget()
+    lab.serve(kind)
+    consumer = consumer_type(lab, options)
+    try:
+        # The window opens on a warm consumer: its tables were filled once, so none of it is first touches.
+        warm = lab.send(options.rate * 3, options.warm)
+        consumer.settle(kind, 0)
+        before, switched = cpu_nanoseconds(consumer.processes), switches(consumer.processes)
+        load = lab.send(options.rate, options.rate * options.seconds)
+        consumer.settle(kind, load["sent"])
+        cost, switched = cpu_nanoseconds(consumer.processes) - before, switches(consumer.processes) - switched
+        usage = memory(consumer.processes[0]) if consumer_type is Agent else None
+        sent, answered = load["sent"] + warm["sent"], load["answered"] + warm["answered"]
+        expect("server: queries", lab.stop_serving(), sent)
+        expect("client: answers", answered, sent if kind == "answered" else 0)
+        consumer.verify(kind, sent, answered)
+        return {"cost": cost / load["sent"] / 1000, "switches": switched * 1000 / load["sent"], "memory": usage}
+    finally:
+        for process in consumer.processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if lab.responder:
+            lab.responder.kill()
+            lab.responder = None
+
+
+def rotate(lab, kind, rounds, options):
+    """All consumers one at a time, in another order each round; a round counts only if everyone saw everything."""
+    consumers = [Floor, Agent] + ([] if options.no_peers else [Peers])
+    results, voided = [], 0
+    while len(results) < rounds and voided <= rounds:
+        turn = (len(results) + voided) % len(consumers)
+        try:
+            found = {}
+            for consumer in consumers[turn:] + consumers[:turn]:
+                found[consumer.name] = measure(lab, consumer, kind, options)
+            results.append(found)
+            print(f"  {kind} round {len(results)}: " + ", ".join(f"{c.name} {found[c.name]['cost']:.2f} µs" for c in consumers), flush=True)
+        except Void as reason:
+            voided += 1
+            print(f"  {kind} round void: {reason}", flush=True)
+    if not results:
+        raise SystemExit(f"every {kind} round was void")
+    return results
+
+
+class Allocations:
+    """Heap allocations of the agent, counted by a library that stands before glibc's: first thread and others."""
+
+    def __init__(self, lab, options):
+        self.file = tempfile.NamedTemporaryFile()
+        environment = dict(os.environ, LD_PRELOAD=options.shim, RACETRACK_ALLOCATIONS=self.file.name)
+        self.agent = Agent(lab, options, environment)
+
+    def read(self):
+        with open(self.file.name, "rb") as file:
+            return struct.unpack("=2Q", file.read(16))
+
+
+def count_allocations(lab, kind, options):
+    """Allocations of the agent in an idle window, and in one under load after the tables are warm."""
+    lab.forget()
+    lab.serve(kind)
+    counted = Allocations(lab, options)
+    try:
+        lab.send(options.rate, options.rate * 2)
+        counted.agent.settle(kind, 0)
+        # Windows of whole seconds: the agent renders its pages once a second, loaded or not.
+        seconds = 4
+        start = time.monotonic()
+        idle = counted.read()
+        time.sleep(seconds)
+        idle = [after - before for before, after in zip(idle, counted.read())]
+        loaded = counted.read()
+        start = time.monotonic()
+        load = lab.send(options.rate, options.rate * seconds)
+        counted.agent.settle(kind, 0)
+        took = time.monotonic() - start
+        loaded = [after - before for before, after in zip(loaded, counted.read())]
+        lab.stop_serving()
+        per_second = sum(idle) / seconds
+        extra = sum(loaded) - per_second * took
+        return {"idle_per_second": per_second, "loaded": sum(loaded), "queries": load["sent"], "per_1000": max(0, extra) * 1000 / load["sent"],
+                "thread_idle": idle, "thread_loaded": loaded}
+    finally:
+        finish(counted.agent.processes[0])
+
+
+def spread(values):
+    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})"
+
+
+def machine():
+    model = re.search(r"model name\s*:\s*(.*)", open("/proc/cpuinfo").read())
+    return {
+        "kernel": platform.release(), "cpus": os.cpu_count(), "model": model.group(1) if model else platform.machine(),
+        "load": "%.2f" % os.getloadavg()[0],
+        "conntrack": subprocess.run(["conntrack", "--version"], capture_output=True, text=True).stdout.split("(")[0].strip(),
+        "tcpdump": subprocess.run(["tcpdump", "--version"], capture_output=True, text=True).stdout.splitlines()[0],
+    }
+
+
+def report(results, allocations, options):
+    facts = machine()
+    print(f"\n{facts['cpus']} x {facts['model']}, Linux {facts['kernel']}, load {facts['load']}, {facts['conntrack']}, {facts['tcpdump']}")
+    print(f"{options.rate} queries/s for {options.seconds} s a round; load on CPU 0, consumers on CPU 1; median (lowest-highest)\n")
+    status = 0
+    thresholds = json.load(open(THRESHOLDS))
+    for kind, rounds in results.items():
+        print(f"{kind}: {len(rounds)} rounds in which everyone saw everything")
+        for name in rounds[0]:
+            print(f"  {name:24} {spread([r[name]['cost'] for r in rounds])} µs a query, "
+                  f"{statistics.median(r[name]['switches'] for r in rounds):.0f} context switches per 1,000 queries")
+        floor = [r["racetrack"]["cost"] / r["floor"]["cost"] for r in rounds]
+        print(f"  racetrack / floor        {spread(floor)}")
+        if Peers.name in rounds[0]:
+            print(f"  racetrack / peers        {spread([r['racetrack']['cost'] / r[Peers.name]['cost'] for r in rounds])}")
+        usage = max((r["racetrack"]["memory"] for r in rounds), key=lambda m: m["resident"])
+        print(f"  racetrack resident       {usage['resident'] / 1024:.1f} MiB, of it anonymous {usage['anonymous'] / 1024:.1f}, "
+              f"packet ring {usage['ring'] / 1024:.1f}\n")
+    for kind, found in allocations.items():
+        limit = thresholds[f"allocations_per_1000_{kind}"]
+        verdict = "within" if found["per_1000"] <= limit else "ABOVE"
+        print(f"heap allocations per 1,000 {kind} queries: {found['per_1000']:.3f}, {verdict} the threshold of {limit} "
+              f"(idle {found['idle_per_second']:.1f} a second, for the pages; {found['loaded']} in the loaded window)")
+        if found["per_1000"] > limit:
+            status = 1
+    return status
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: under a minute")
+    parser.add_argument("--only", choices=["answered", "unanswered"])
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--no-cost", action="store_true", help="count allocations only")
+    parser.add_argument("--no-allocations", action="store_true")
+    parser.add_argument("--rate", type=int, default=10000)
+    parser.add_argument("--seconds", type=int)
+    parser.add_argument("--timeout", type=int, default=2, help="--dns.timeout of the agent, seconds")
+    parser.add_argument("--build", default=os.path.join(ROOT, ".build/release"), help="where racebench and libAllocationShim.so are")
+    parser.add_argument("--agent", default=os.path.join(ROOT, ".build/racetrack"))
+    parser.add_argument("--agent-cpu", type=int, default=1)
+    parser.add_argument("--json", help="write the figures to this file as well")
+    options = parser.parse_args()
+    options.seconds = options.seconds or (2 if options.quick else 3)
+    options.warm = 20000 if options.quick else 60000
+    options.shim = os.path.join(options.build, "libAllocationShim.so")
+    if os.geteuid() != 0:
+        raise SystemExit("make bench: needs root for its network namespaces")
+    if os.cpu_count() < 2:
+        raise SystemExit("make bench: needs two CPUs, one for the load and one for who watches")
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(name, lambda number, frame: sys.exit(128 + number))
+    lab = Lab(os.path.join(options.build, "racebench"))
+    try:
+        results, allocations = {}, {}
+        for kind in ("answered", "unanswered"):
+            if options.only and kind != options.only:
+                continue
+            if not options.no_cost:
+                rounds = options.rounds or ((3 if kind == "answered" else 1) if options.quick else 5)
+                results[kind] = rotate(lab, kind, rounds, options)
+            if not options.no_allocations and (kind == "answered" or not options.quick):
+                allocations[kind] = count_allocations(lab, kind, options)
+        status = report(results, allocations, options)
+        if options.json:
+            with open(options.json, "w") as file:
+                json.dump({"machine": machine(), "results": results, "allocations": allocations}, file, indent=1)
+        return status
+    finally:
+        lab.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

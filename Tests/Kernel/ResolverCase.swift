@@ -1,0 +1,169 @@
+import TestSupport
+
+/// One real resolver with one configuration, what is lost to it on the node, and what it then does. All as seen: docs/resolvers.md.
+enum ResolverCase: String, CaseIterable, Sendable {
+  case glibc, glibcLostA, glibcLostBoth, glibcSingleRequest, glibcSingleRequestReopen, glibcUseVC, glibcTimeout1, glibcTwoServers
+  case musl, muslLostA, muslTimeout1, muslTwoServers
+  case cares, caresTwoServers
+  case go, goSingleRequest, goTimeout1
+  case dig
+  case searchGlibc, searchMusl, searchGo
+
+  static let searching: [ResolverCase] = [.searchGlibc, .searchMusl, .searchGo]
+  static let losing = allCases.filter { !$0.lost.isEmpty }
+  static let silent = allCases.filter { $0.lost.isEmpty }
+
+  var number: Int { ResolverCase.allCases.firstIndex(of: self) ?? 0 }
+  /// One letter and a zone: every name is as long as every other, so that the type of the question is at a fixed place.
+  var name: String { String(UnicodeScalar(UInt8(97 + number))) + ".lab.test" }
+
+  var resolver: Resolver {
+    switch self {
+    case .musl, .muslLostA, .muslTimeout1, .muslTwoServers, .searchMusl: .musl
+    case .cares, .caresTwoServers: .cares
+    case .go, .goSingleRequest, .goTimeout1, .searchGo: .go
+    case .dig: .dig
+    default: .glibc
+    }
+  }
+
+  /// The text of resolv.conf.
+  var configuration: String {
+    let hasTwo = [.glibcTwoServers, .muslTwoServers, .caresTwoServers].contains(self)
+    let options: String? =
+      switch self {
+      case .glibcSingleRequest, .goSingleRequest: "options single-request"
+      case .glibcSingleRequestReopen: "options single-request-reopen"
+      case .glibcUseVC: "options use-vc"
+      case .glibcTimeout1, .muslTimeout1, .goTimeout1: "options timeout:1 attempts:3"
+      case .searchGlibc, .searchMusl, .searchGo: "search shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5"
+      default: nil
+      }
+    return (["nameserver 10.96.0.10"] + (hasTwo ? ["nameserver 10.96.0.11"] : []) + [options].compactMap { $0 }).joined(separator: "\n") + "\n"
+  }
+
+  /// Types of which the first transmission is dropped.
+  var lost: [String] {
+    switch self {
+    case .glibcLostA, .muslLostA: ["A"]
+    case .glibcLostBoth, .glibcTwoServers: ["A", "AAAA"]
+    case .glibcUseVC, .searchGlibc, .searchMusl, .searchGo: []
+    default: ["AAAA"]
+    }
+  }
+
+  /// The service address on the way to which it is dropped.
+  var lostAt: String { self == .muslTwoServers ? "10.96.0.11" : "10.96.0.10" }
+
+  /// What is sent when the time-out is over, in this order.
+  var resent: [String] {
+    switch self {
+    case .glibc, .glibcLostA, .glibcLostBoth, .glibcSingleRequest, .glibcTimeout1, .glibcTwoServers: ["A", "AAAA"]
+    case .muslLostA: ["A"]
+    case .glibcSingleRequestReopen, .glibcUseVC, .muslTwoServers, .searchGlibc, .searchMusl, .searchGo: []
+    default: ["AAAA"]
+    }
+  }
+
+  /// From the first transmission to the retry, and what the program waits for it.
+  var seconds: Double {
+    switch self {
+    case .glibcUseVC, .muslTwoServers, .searchGlibc, .searchMusl, .searchGo: 0
+    case .glibcTimeout1, .goTimeout1: 1
+    case .muslTimeout1: 1.0 / 3
+    case .musl, .muslLostA: 2.5
+    default: 5
+    }
+  }
+
+  /// The retry comes from another port.
+  var changesPort: Bool {
+    switch self {
+    case .glibcSingleRequest, .glibcTwoServers, .caresTwoServers, .go, .goSingleRequest, .goTimeout1, .dig: true
+    default: false
+    }
+  }
+  /// ... and with another ID.
+  var changesID: Bool { resolver == .go }
+
+  /// A and AAAA leave from one socket within 100 ms.
+  var asksFromOneSocket: Bool { resolver != .go && self != .glibcSingleRequestReopen && self != .dig }
+
+  var impact: String {
+    switch self {
+    case .muslTwoServers: "none"
+    // It takes the A for the whole answer when the time-out is over, and never repeats the AAAA.
+    case .glibcSingleRequestReopen: "failed"
+    default: "delayed"
+    }
+  }
+
+  /// The rules, in the forward hook, that lose the first transmissions.
+  func rules(_ pod: Lab.Pod) -> [String] {
+    lost.map { type in
+      // The type: after the UDP and DNS headers and a name of 12 bytes on the wire.
+      let number = type == "A" ? 1 : 28
+      return "ip saddr \(pod.v4) udp dport 53 ct original ip daddr \(lostAt) @th,256,16 \(number) limit rate 1/day burst 1 packets counter drop"
+    }
+  }
+}
+
+/// Everything seen of all cases at once, each in a pod of its own.
+struct ResolverOutcome: Sendable {
+  var clients: [ResolverCase: String] = [:]
+  var lookups: [ResolverCase: ResolverRun.Lookup] = [:]
+  var captured: [CapturedQuery] = []
+  var warmUps = 0
+  var records: [AgentRecord] = []
+  var metrics: MetricsPage
+  var agentStatus: Int32 = -1
+  var agentLog = ""
+
+  func queries(_ which: ResolverCase) -> [CapturedQuery] { captured.filter { $0.client == clients[which] && !$0.name.hasSuffix(".ask.test") } }
+  func records(_ which: ResolverCase, _ event: String) -> [AgentRecord] { records.filter { $0.client == clients[which] && $0.event == event } }
+
+  static func perform() throws -> ResolverOutcome {
+    try Resolver.build()
+    let cases = ResolverCase.allCases
+    let lab = try Lab(clients: cases.count, backends: 1)
+    var rules = Ruleset()
+    rules.fillerRules = 0
+    for server in ["10.96.0.10", "10.96.0.11"] { rules.service(server, to: [lab.backends[0].v4]) }
+    rules.service("10.96.0.10", "tcp", to: [lab.backends[0].v4])
+    try lab.load(rules)
+    let server = try Dnsmasq(in: lab.backends[0])
+    let capture = try QueryCapture(lab)
+    let agent = try AgentProcess(lab)
+    try agent.waitUntilSeeing()
+    var outcome = ResolverOutcome(metrics: MetricsPage(""))
+    // The agent judges absence only where it has seen presence: every pod first asks both addresses in peace.
+    let warming = try lab.clients.flatMap { pod in
+      try ["10.96.0.10", "10.96.0.11"].map { address in
+        let words = "ask --count 2 --rate 50 --label w\(pod.name) --from \(pod.v4) --server \(address)"
+        return try Background(lab.racelab(in: pod, words.split(separator: " ").map(String.init)))
+      }
+    }
+    for warm in warming {
+      guard warm.wait(seconds: 20) == 0 else { throw LabError("a warm-up failed: \(warm.errors)") }
+      outcome.warmUps += AskedQuery.parse(warm.output).count { $0.answered != nil }
+    }
+    var drops = Ruleset()
+    drops.fillerRules = 0
+    for (which, pod) in zip(cases, lab.clients) { for rule in which.rules(pod) { drops.forward(rule) } }
+    try lab.load(drops)
+    let runs = try zip(cases, lab.clients).map { which, pod in
+      outcome.clients[which] = pod.v4
+      return (which, try ResolverRun(which.resolver, in: pod, names: [which.name], configuration: which.configuration))
+    }
+    for (which, run) in runs { outcome.lookups[which] = try run.lookups(seconds: 20).first }
+    let losses = cases.reduce(0) { $0 + $1.lost.count }
+    _ = try Clock.poll(seconds: 16, every: 0.2) { try agent.records().count { $0.event == "dns_query_closed" } >= losses }
+    outcome.captured = try capture.stop()
+    outcome.metrics = try agent.settle(transmissions: outcome.captured.count, seconds: 3)
+    outcome.agentStatus = try agent.stop()
+    outcome.records = try agent.records()
+    outcome.agentLog = agent.log
+    withExtendedLifetime(server) {}
+    return outcome
+  }
+}

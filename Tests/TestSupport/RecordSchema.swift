@@ -1,0 +1,22 @@
+import Foundation
+
+/// docs/records.schema.json, asked by Tests/records/validate.py.
+package enum RecordSchema {
+  private static let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+  /// `RACETRACK_PYTHON` names an interpreter with jsonschema.
+  package static let python = ProcessInfo.processInfo.environment["RACETRACK_PYTHON"] ?? "python3"
+
+  package static let isAvailable: Bool = {
+    let isThere = (try? Command.result([python, "-c", "import jsonschema; jsonschema.Draft202012Validator"]).status) == 0
+    if !isThere { print("records are not validated: no Python package jsonschema (set RACETRACK_PYTHON)") }
+    return isThere
+  }()
+
+  /// What is wrong with the lines of a file; nil if nothing is, or if there is nothing to ask.
+  package static func problem(in path: String) throws -> String? {
+    guard isAvailable else { return nil }
+    let files = ["Tests/records/validate.py", "docs/records.schema.json"].map { repository.appendingPathComponent($0).path }
+    let result = try Command.result([python] + files + [path], seconds: 300)
+    return result.status == 0 ? nil : "\(result.output)\(result.errors.prefix(2000))"
+  }
+}
