@@ -97,7 +97,13 @@ extension Engine {
     case .answered:
       // By the wheel's time: where the agent slept, its neighbours' verdicts are yet to fall.
       let end = transmissions.slots[slot].asked + Self.witnessTime
-      if timers.time < end { timers.set(slot, at: end) } else { retire(slot) }
+      if timers.time < end {
+        timers.set(slot, at: end)
+      } else if siblingWaits(slot) && now - transmissions.slots[slot].asked < configuration.timeout {
+        timers.set(slot, at: now + Self.assessAge)
+      } else {
+        retire(slot)
+      }
     case .lost:
       retire(slot)
     case .open:

@@ -250,9 +250,14 @@ extension Engine {
     while other >= 0, steps < TransmissionTable.longestWalk {
       if isSameQuery(other, slot) {
         let head = transmissions.slots[other].head
-        // An answered query is over: the same ID again is a new one.
-        if transmissions.slots[head].accepted != .zero { break }
+        // An answered query is over, and the same ID again is a new one; unless its sibling still waits: glibc repeats both then.
+        if transmissions.slots[head].accepted != .zero && !siblingWaits(head) { break }
         join(slot, to: head)
+        return
+      }
+      if repeats(slot, other) {
+        joinFromAnotherPort(slot, transmissions.slots[other].head)
+        findSiblings(slot)
         return
       }
       other = transmissions.after(question: other)
@@ -269,10 +274,36 @@ extension Engine {
       && transmissions.slots[other].isHostClient == transmissions.slots[slot].isHostClient
   }
 
-  private func isSameQuery(_ a: Int32, _ b: Int32) -> Bool {
-    transmissions.slots[a].questionHash == transmissions.slots[b].questionHash && transmissions.slots[a].dnsID == transmissions.slots[b].dnsID
-      && transmissions.slots[a].client == transmissions.slots[b].client && transmissions.slots[a].server == transmissions.slots[b].server
-      && transmissions.slots[a].vantage == .client && transmissions.slots[a].isHostClient == transmissions.slots[b].isHostClient
+  /// The same client address, ID and question from another port, after a pause: a resolver's next attempt, perhaps at its next server. Copies
+  /// that are sent to several servers at once share the port.
+  private func repeats(_ slot: Int32, _ other: Int32) -> Bool {
+    guard transmissions.slots[other].questionHash == transmissions.slots[slot].questionHash,
+      transmissions.slots[other].dnsID == transmissions.slots[slot].dnsID,
+      transmissions.slots[other].client.address == transmissions.slots[slot].client.address,
+      transmissions.slots[other].client.port != transmissions.slots[slot].client.port, transmissions.slots[other].vantage == .client
+    else { return false }
+    let head = transmissions.slots[other].head
+    let gap = transmissions.slots[slot].asked - transmissions.slots[head].lastAsked
+    return transmissions.slots[head].accepted == .zero && !transmissions.slots[head].isAnsweredElsewhere && gap > Self.lookupTime
+      && gap <= configuration.timeout
+  }
+
+  /// True if another query of this lookup is lost or open.
+  func siblingWaits(_ slot: Int32) -> Bool {
+    guard transmissions.slots[slot].hasSibling else { return false }
+    var other = transmissions.first(socket: transmissions.slots[slot].socketKey)
+    var steps = 0
+    while other >= 0, steps < 16 {
+      if other != slot && transmissions.slots[other].client == transmissions.slots[slot].client
+        && transmissions.slots[other].nameHash == transmissions.slots[slot].nameHash
+        && transmissions.slots[transmissions.slots[other].head].accepted == .zero
+      {
+        return true
+      }
+      other = transmissions.after(socket: other)
+      steps += 1
+    }
+    return false
   }
 
   private mutating func join(_ slot: Int32, to head: Int32) {
@@ -315,6 +346,17 @@ extension Engine {
     transmissions.slots[slot].siblingType = transmissions.slots[other].queryType
   }
 
+  private mutating func joinFromAnotherPort(_ slot: Int32, _ head: Int32) {
+    transmissions.slots[slot].joins = head
+    transmissions.slots[slot].joinsGeneration = transmissions.slots[head].generation
+    transmissions.slots[slot].lookupSocket = transmissions.slots[head].lookupSocket
+    transmissions.slots[slot].lookupTime = transmissions.slots[head].lookupTime
+    transmissions.slots[head].isJoined = true
+    transmissions.slots[head].attempts &+= 1
+    transmissions.slots[head].lastAsked = transmissions.slots[slot].asked
+    count { $0.retries &+= 1 }
+  }
+
   /// Joins an attempt from a new port (Go, single-request-reopen) to the query that it retries: the same client and question, 0.9 to 1.1
   /// resolver time-outs of 5 s before, not answered.
   private mutating func joinStalled(_ slot: Int32) {
@@ -327,14 +369,7 @@ extension Engine {
       if waiting.questionHash == mine.questionHash && waiting.client.address == mine.client.address && waiting.client.port != mine.client.port
         && waiting.accepted == .zero && !waiting.isJoined && gap >= 45 * Nanoseconds.perSecond / 10 && gap <= 55 * Nanoseconds.perSecond / 10
       {
-        transmissions.slots[slot].joins = other
-        transmissions.slots[slot].joinsGeneration = waiting.generation
-        transmissions.slots[slot].lookupSocket = waiting.lookupSocket
-        transmissions.slots[slot].lookupTime = waiting.lookupTime
-        transmissions.slots[other].isJoined = true
-        transmissions.slots[other].attempts &+= 1
-        transmissions.slots[other].lastAsked = mine.asked
-        count { $0.retries &+= 1 }
+        joinFromAnotherPort(slot, other)
         return
       }
       other = transmissions.after(stalled: other)

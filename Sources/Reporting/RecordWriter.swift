@@ -77,7 +77,8 @@ package struct RecordWriter: Sendable {
     line.member("grade", closed.grade.name)
     line.member("impact", closed.impact.name)
     line.member("impact.grade", closed.impactObserved ? "observed" : "inferred")
-    line.member("delay_seconds", seconds: closed.delay)
+    // How long one attempt was waited for in vain only the client knows.
+    if closed.impact != .failed || closed.delay > 0 { line.member("delay_seconds", seconds: closed.delay) }
     line.member("attempts", UInt64(closed.attempts))
     appendQuestion(id: closed.dnsID, name: closed.name, type: closed.queryType, to: &line)
     appendEndpoint("client.address", "client.port", closed.client, to: &line)

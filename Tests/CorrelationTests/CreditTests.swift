@@ -57,7 +57,10 @@ import Testing
     }
     let before = scenario.engine.totals.durations.counts
     scenario.wait(20 * second)
-    #expect(scenario.losses.isEmpty)
+    // The client took the first answer; the second was too late for the attempt before.
+    #expect(scenario.losses.map(\.verdict) == [.lateAnswer] && scenario.losses.map(\.attempt) == [1])
+    #expect(scenario.losses.map(\.grade) == [.observed])
+    #expect(scenario.closings.map(\.impact) == [.delayed])
     #expect(scenario.engine.totals.duplicateAnswers == 0)
     // A query has one duration, however often it is answered: eight of the warm-up and this one.
     var observed: UInt64 = 0

@@ -16,8 +16,6 @@ package struct AgentRecord: Decodable, Sendable {
   package var server: String?
   package var winnerServer: String?
   package var impact: String?
-  package var role: String?
-  package var backend: String?
   package var impactGrade: String?
   package var delaySeconds: Double?
   package var attempt: Int?
@@ -25,6 +23,8 @@ package struct AgentRecord: Decodable, Sendable {
   package var siblingID: Int?
   package var siblingType: String?
   package var incident: String?
+  package var role: String?
+  package var backend: String?
 
   private enum CodingKeys: String, CodingKey {
     case event, verdict, grade, reason, vantage, evidence
@@ -35,14 +35,14 @@ package struct AgentRecord: Decodable, Sendable {
     case clientPort = "client.port"
     case server = "server.address"
     case winnerServer = "winner.server.address"
-    case role = "client.role"
-    case backend = "backend.address"
     case impact, attempt, attempts
     case impactGrade = "impact.grade"
     case delaySeconds = "delay_seconds"
     case siblingID = "sibling.dns.id"
     case siblingType = "sibling.dns.question.type"
     case incident = "incident.id"
+    case role = "client.role"
+    case backend = "backend.address"
   }
 
   package static func parse(_ text: String) throws -> [AgentRecord] {

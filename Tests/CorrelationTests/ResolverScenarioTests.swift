@@ -1,0 +1,164 @@
+import Flows
+import Testing
+
+@testable import Correlation
+
+/// What real resolvers do (docs/resolvers.md), on the virtual clock.
+@Suite struct ResolverScenarioTests {
+  private func pair(_ scenario: Scenario, port: UInt16 = 40000) -> (a: Ask, aaaa: Ask) {
+    (
+      Ask(scenario, port: port, id: 501, name: "x.lab.test", type: QueryType.a),
+      Ask(scenario, port: port, id: 502, name: "x.lab.test", type: QueryType.aaaa)
+    )
+  }
+
+  /// A policy dropped the first of two queries of one socket; the entry that came into being is the second one's.
+  @Test func theSiblingsEntryIsNotItsOwn() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let (a, aaaa) = pair(scenario)
+    a.asked()
+    scenario.pass(300 * microsecond)
+    aaaa.asked()
+    aaaa.entry()
+    aaaa.sent()
+    aaaa.came()
+    aaaa.delivered()
+    scenario.wait(15 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .droppedOnNode && lost.grade == .observed)
+    #expect(lost.reason == .policyOrRoute)
+  }
+
+  /// The same in the race of kernels without clash resolution: the first query loses to the second.
+  @Test func theFirstOfTwoCanLoseTheRace() throws {
+    let scenario = Scenario()
+    scenario.features = [.chainTooLong]
+    scenario.warmUp()
+    let (a, aaaa) = pair(scenario)
+    a.asked()
+    scenario.pass(5 * microsecond)
+    aaaa.asked()
+    aaaa.entry()
+    aaaa.sent()
+    scenario.counters.insertFailed += 1
+    scenario.counters.drop += 1
+    scenario.pass(200 * microsecond)
+    aaaa.came()
+    aaaa.delivered()
+    scenario.wait(15 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .dnatClashDropped && lost.grade == .observed)
+  }
+
+  /// glibc asks one after the other with a few milliseconds between; the first one's event is read after the second was asked.
+  @Test func anEventReadLateDoesNotMakeAnEntryItsOwn() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let (a, aaaa) = pair(scenario)
+    a.asked()
+    a.sent()
+    a.came()
+    a.delivered()
+    scenario.pass(11 * millisecond)
+    aaaa.asked()
+    a.entry()
+    scenario.wait(15 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .droppedOnNode && lost.grade == .observed)
+    #expect(lost.reason == .policyOrRoute)
+  }
+
+  /// glibc repeats the answered A before the lost AAAA, from the same port with the same IDs: two further attempts, no further query.
+  @Test func glibcRepeatsWhatWasAnswered() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let (a, aaaa) = pair(scenario)
+    a.answered()
+    aaaa.asked()
+    scenario.wait(5 * second)
+    a.answered()
+    aaaa.answered()
+    scenario.wait(15 * second)
+    #expect(scenario.losses.map(\.queryType) == [QueryType.aaaa])
+    let closed = try #require(scenario.closings.first)
+    #expect(scenario.closings.count == 1)
+    #expect(closed.impact == .delayed && closed.attempts == 2 && abs(closed.delay - 5 * second) < 50 * millisecond)
+    #expect(scenario.engine.totals.retries == 2)
+    #expect(scenario.isConserved)
+  }
+
+  /// dig, glibc's single-request and every second server: another port, the same ID. Such a retry needs no time-out to be known.
+  @Test func theSameIDFromAnotherPortIsARetryAtAnyTime() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    Ask(scenario, port: 40000, id: 700, name: "x.lab.test", type: QueryType.aaaa).asked()
+    scenario.wait(2 * second)
+    Ask(scenario, port: 40001, to: scenario.secondVIP, id: 700, name: "x.lab.test", type: QueryType.aaaa).answered()
+    scenario.wait(15 * second)
+    let closed = try #require(scenario.closings.first)
+    #expect(closed.impact == .delayed && !closed.impactObserved && closed.attempts == 2)
+    #expect(abs(closed.delay - 2 * second) < 50 * millisecond)
+  }
+
+  /// musl with `timeout:1 attempts:3` repeats after a third of a second, before the loss is judged.
+  @Test func aRetryBeforeTheVerdict() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let (a, aaaa) = pair(scenario)
+    a.answered()
+    aaaa.asked()
+    scenario.wait(second / 3)
+    aaaa.answered()
+    scenario.wait(15 * second)
+    #expect(scenario.losses.map(\.attempt) == [1])
+    #expect(scenario.losses.first?.siblingType == QueryType.a)
+    let closed = try #require(scenario.closings.first)
+    #expect(closed.impact == .delayed && closed.impactObserved && closed.attempts == 2)
+    #expect(abs(closed.delay - second / 3) < 50 * millisecond)
+    #expect(scenario.isConserved)
+  }
+
+  /// musl with two servers: one copy of the AAAA is lost, the other is answered.
+  @Test func aCopyToAnotherServerMakesTheLossHarmless() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    for (type, id) in [(QueryType.a, UInt16(501)), (QueryType.aaaa, 502)] {
+      Ask(scenario, port: 40000, id: id, name: "x.lab.test", type: type).answered()
+      let copy = Ask(scenario, port: 40000, to: scenario.secondVIP, id: id, name: "x.lab.test", type: type)
+      if type == QueryType.a { copy.answered() } else { copy.asked() }
+    }
+    scenario.wait(15 * second)
+    #expect(scenario.losses.map(\.server) == [scenario.secondVIP])
+    #expect(scenario.closings.map(\.impact) == [.none])
+    #expect(scenario.closings.map(\.delay) == [0])
+  }
+
+  /// Go sends A and AAAA from two ports and repeats only the lost one, from a third with another ID.
+  @Test func goRepeatsFromAnotherPortWithAnotherID() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    Ask(scenario, port: 40000, id: 1, name: "x.lab.test", type: QueryType.a).answered()
+    Ask(scenario, port: 40001, id: 2, name: "x.lab.test", type: QueryType.aaaa).asked()
+    scenario.wait(5 * second)
+    Ask(scenario, port: 40002, id: 3, name: "x.lab.test", type: QueryType.aaaa).answered()
+    scenario.wait(15 * second)
+    #expect(scenario.losses.map(\.siblingID) == [nil])
+    let closed = try #require(scenario.closings.first)
+    #expect(closed.impact == .delayed && !closed.impactObserved && closed.attempts == 2)
+    #expect(abs(closed.delay - 5 * second) < 50 * millisecond)
+    #expect(scenario.engine.totals.retries == 1)
+  }
+
+  /// Another lookup of the same name by the same pod, seconds after a lost one, is not its retry unless the time fits.
+  @Test func aFreshLookupIsNotARetry() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    Ask(scenario, port: 40000, id: 1, name: "x.lab.test", type: QueryType.aaaa).asked()
+    scenario.wait(3 * second)
+    Ask(scenario, port: 40001, id: 9, name: "x.lab.test", type: QueryType.aaaa).answered()
+    scenario.wait(15 * second)
+    let closed = try #require(scenario.closings.first)
+    #expect(closed.impact == .failed && closed.attempts == 1)
+  }
+}
