@@ -51,12 +51,18 @@ extension KernelTests {
         try ask("lost\(port)", "zb", .lost, [policy], "--count 3 --from-port \(port)")
       }
       TopologyChecks.check("zones", run, try run.finish())
+      withKnownIssue("a device's zone is learned from another zone's entry of the same tuples", isIntermittent: true) {
+        for group in run.groups {
+          let foreign = group.said.contains { $0.evidence?.contains { ["own_entry", "winner"].contains($0) } == true }
+          #expect(!foreign, "\(group.table)")
+        }
+      }
     }
 
     /// An eBPF datapath: what a pod sends is handed straight to the other pod. Neither leg of a healthy query leaves the node's devices.
     @Test(.enabled(if: Self.hasBPF, "needs clang with the bpf target and tc")) func aPathWithoutOutgoingCopies() throws {
       let topology = try Topology()
-      let (client, backend, other) = (try topology.routed("pc"), try topology.routed("pb"), try topology.routed("po"))
+      let (client, backend) = (try topology.routed("pc"), try topology.routed("pb"))
       try topology.serve(in: "pb", "\(backend.v4):53")
       try topology.sh(
         """
@@ -82,8 +88,10 @@ extension KernelTests {
       let group = run.groups[0]
       #expect(group.queries.count { $0.answered != nil } == 20, "void: the datapath does not work")
       #expect(group.said.allSatisfy { $0.grade == "inferred" && $0.evidence?.contains("path_unobserved") == true }, "\(group.table)")
-      #expect(page.sum("racetrack_path_observable", ["leg": "delivered"]) == 0 || group.said.isEmpty)
-      _ = other
+      withKnownIssue("a path that never shows an answer leave is not known for it, and its healthy queries are called lost") {
+        #expect(group.said.isEmpty)
+        #expect(page.sum("racetrack_path_observable", ["leg": "delivered"]) == 0)
+      }
     }
 
     private static var hasBPF: Bool {
@@ -123,6 +131,48 @@ extension KernelTests {
         """)
       let page = try run.finish()
       TopologyChecks.check("devices", run, page)
+    }
+
+    /// Entries that live one second: an answer after two finds none. (A namespace's own sysctl.)
+    @Test func entriesThatExpire() throws {
+      let topology = try Topology()
+      let (client, masked, backend) = (try topology.routed("c"), try topology.routed("m"), try topology.routed("b"))
+      try topology.nft(
+        Topology.services([("10.96.0.10", backend.v4), ("10.96.0.11", backend.v4 + ":5353")]) + """
+          table ip other { chain postrouting { type nat hook postrouting priority 100;
+              ip saddr \(masked.v4) masquerade
+            }
+          }
+
+          """)
+      try topology.serve(in: "b", "\(backend.v4):53", "--delay-ms 2300")
+      try topology.serve(in: "b", "\(backend.v4):5353")
+      try topology.sh("ip netns exec $T-n sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1")
+      let run = try TopologyRun(topology, ["--dns.timeout", "4s"])
+      for pod in [client, masked] { try run.ask("warm\(pod.name)", pod, "10.96.0.11", .answered) }
+      try run.join()
+      let expired = Saying("answer_untranslated", "expired", "", graded: ["observed", "inferred"])
+      try run.ask("expired", client, "10.96.0.10", .lost, expired, with: "--timeout-ms 3000")
+      try run.ask("expiredmasq", masked, "10.96.0.10", .lost, expired, with: "--timeout-ms 3000")
+      TopologyChecks.check("expired", run, try run.finish())
+    }
+
+    /// Without outgoing copies healthy queries stay healthy, and every loss is one without an answer, inferred.
+    @Test func withoutOutgoingCopies() throws {
+      let topology = try Topology()
+      let (client, victim, deaf, backend) = (
+        try topology.routed("c"), try topology.routed("lost"), try topology.routed("deaf"), try topology.routed("b")
+      )
+      try topology.nft(
+        Topology.services([("10.96.0.10", backend.v4)]) + "table ip faults { chain forward { type filter hook forward priority 0; }\n}\n")
+      try topology.serve(in: "b", "\(backend.v4):53")
+      let run = try TopologyRun(topology, ["--dns.timeout", "2s", "--capture.outgoing", "false"])
+      for pod in [client, victim, deaf] { try run.ask("warm\(pod.name)", pod, "10.96.0.10", .answered) }
+      try run.join()
+      try topology.nft("add rule ip faults forward ip saddr \(victim.v4) udp dport 53 drop")
+      try run.ask("fine", client, "10.96.0.10", .answered)
+      try run.ask("dropped", victim, "10.96.0.10", .lost, Saying("no_answer", graded: ["inferred"]))
+      TopologyChecks.check("without outgoing copies", run, try run.finish())
     }
 
     /// An agent that begins while queries are in flight: what it did not see begin is nobody's loss.

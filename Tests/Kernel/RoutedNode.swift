@@ -18,8 +18,8 @@ struct RoutedNode {
 
   init() throws {
     topology = try Topology()
-    let healthy = ["h1", "h2", "hair", "raw", "m1", "m2", "cdns"]
-    let backends = ["b1", "b53", "bslow", "btc", "bfl", "bfr", "bbh", "bunr", "beg", "barp", "bicmp", "bmute", "blate", "bdel", "bfast", "bsv"]
+    let healthy = ["h1", "h2", "hair", "raw", "m1", "m2", "cdns", "stale"]
+    let backends = ["b1", "b53", "bslow", "btc", "bfl", "bfr", "bbh", "bunr", "beg", "barp", "bicmp", "bmute", "blate", "bdel", "bfast", "bsv", "bstale"]
     for name in healthy + Self.victims + backends { pods[name] = try topology.routed(name) }
     try topology.namespace("out")
     try topology.namespace("out2")
@@ -52,6 +52,10 @@ struct RoutedNode {
         ("10.96.0.44", b["bicmp"]!), ("10.96.0.45", b["bmute"]!), ("10.96.0.46", b["blate"]!), ("10.96.0.47", b["bdel"]!), ("10.96.0.48", b["bfast"]!),
       ]) + Topology.services([("fd96::12", pods["b1"]!.v6)], family: "ip6")
         + """
+        table ip moving { chain pre { type nat hook prerouting priority -101;
+            ip daddr 10.96.0.49 udp dport 53 dnat to \(b["bstale"]!)
+          }
+        }
         table ip other {
           chain prerouting { type nat hook prerouting priority -100;
             ip daddr 10.99.0.1 udp dport 53 redirect to :5300
@@ -76,7 +80,7 @@ struct RoutedNode {
     func serve(_ name: String, port: Int = 53, _ options: String = "") throws {
       try place.serve(in: name, "\(all[name]!.v4):\(port),[\(all[name]!.v6)]:\(port)", options)
     }
-    for name in ["b1", "hair", "bbh", "bunr", "beg", "bsv"] { try serve(name) }
+    for name in ["b1", "hair", "bbh", "bunr", "beg", "bsv", "bstale"] { try serve(name) }
     try serve("b53", port: 5353)
     try serve("bslow", "--delay-ms 1200")
     try serve("btc", "--truncate")
