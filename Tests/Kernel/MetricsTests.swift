@@ -141,6 +141,42 @@ extension KernelTests {
       #expect(try node.agent.stop() == 0)
     }
 
+    /// A and AAAA of one socket, both lost: two queries, one lookup, one alert.
+    @Test func aLookupCountsOnceThoughBothItsQueriesAreLost() throws {
+      let lab = try Lab(clients: 1, backends: 2)
+      var rules = Ruleset()
+      rules.fillerRules = 1
+      rules.service("10.96.0.10", to: [lab.backends[0].v4])
+      rules.service("10.96.0.30", to: [lab.backends[1].v4])
+      try lab.load(rules)
+      try lab.serve(lab.backends[0])
+      try lab.serve(lab.backends[1], mute: true)
+      let agent = try AgentProcess(lab, options: ["--dns.timeout", "2s"])
+      try agent.waitUntilSeeing()
+      let pod = lab.clients[0]
+      var asked: [AskedQuery] = []
+      for (server, count) in [("10.96.0.10", "20"), ("10.96.0.30", "30")] {
+        asked += try lab.truth(
+          in: pod,
+          [
+            "ask", "--label", "s" + server.suffix(2), "--together", "--count", count, "--rate", "100", "--timeout-ms", "500", "--from", pod.v4,
+            "--server", server,
+          ])
+      }
+      #expect(asked.count { $0.answered == nil } == 60)
+      var page = try agent.settle(transmissions: asked.count, seconds: 10)
+      _ = try Clock.poll(seconds: 10, every: 0.2) {
+        page = try agent.metrics()
+        return page.sum("racetrack_records_total", ["event": "dns_query_closed"]) == 60
+      }
+      #expect(page.sum("racetrack_client_lost_queries_total", ["verdict": "no_answer"]) == 60)
+      #expect(page.sum("racetrack_client_stalled_lookups_total", ["verdict": "no_answer", "impact": "failed"]) == 30)
+      #expect(page.sum("racetrack_client_stalled_lookups_total") == 30 && page.sum("racetrack_alerts_firing") == 1)
+      for problem in page.conservationProblems() { Issue.record("\(problem)") }
+      #expect(try agent.stop() == 0)
+      if let problem = try agent.recordProblem() { Issue.record("\(problem)") }
+    }
+
     /// Debian's Prometheus scrapes the agent in its namespace: the target is up, the sums are those of the page, exemplars lead to incidents.
     @Test(.enabled(if: Prometheus.isThere, "no /usr/bin/prometheus (Debian package prometheus)"))
     func prometheusScrapesIt() throws {
