@@ -93,9 +93,7 @@ extension KernelTests {
       // The same datagram again is an attempt of the same query, also where the query was answered before; and so is what was joined.
       let queries = Set(run.captured.map(\.identity))
       let joined = ResolverCase.losing.filter(\.changesPort).reduce(0) { $0 + $1.lost.count }
-      withKnownIssue("the answered A that glibc repeats is forgotten by then; goTimeout1 is not joined") {
-        #expect(page.sum("racetrack_dns_retries_total") == Double(run.captured.count - queries.count + joined))
-      }
+      #expect(page.sum("racetrack_dns_retries_total") == Double(run.captured.count - queries.count + joined))
     }
 
     private static func show(_ which: ResolverCase, _ run: ResolverOutcome) {
