@@ -73,6 +73,9 @@ private final class RunningAgent {
     options.engine.ports = configuration.dnsPorts
     options.engine.timeout = configuration.dnsTimeout
     options.engine.capturesOutgoing = configuration.captureOutgoing
+    if let seconds = SystemFacts.number(in: configuration.procfsPath + "/sys/net/netfilter/nf_conntrack_udp_timeout"), seconds < 86_400 {
+      options.engine.unrepliedTimeout = Int64(seconds) * Nanoseconds.perSecond
+    }
     if configuration.captureInterfaces != nil || configuration.captureExclude != nil {
       options.interfaces = try InterfaceSelection(configuration)
     }

@@ -19,6 +19,12 @@ enum SystemFacts {
     }
   }
 
+  /// The one number in a file of /proc; nil if it is not there.
+  static func number(in path: String) -> UInt64? {
+    guard let bytes = try? BoundedFile.read(path, limit: 64) else { return nil }
+    return UInt64(String(decoding: bytes.prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self))
+  }
+
   /// Eight bytes from the kernel's generator.
   static func randomBytes() -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: 8)

@@ -337,7 +337,9 @@ extension Engine {
     let slot = entries.find(original: transmission.originalTuple, zone: nil)
     if slot >= 0, entries.entries[slot].isDestroyed, entries.entries[slot].destroyedAt >= transmission.asked {
       let entry = entries.entries[slot]
-      if entry.destroyedAt - max(entry.newAt, transmission.asked) >= configuration.unrepliedTimeout - Nanoseconds.perSecond { return .expired }
+      // The kernel keeps time in ticks, and `newAt` is a little late.
+      let age = entry.destroyedAt - max(entry.newAt, transmission.asked)
+      if age >= configuration.unrepliedTimeout - configuration.unrepliedTimeout / 10 { return .expired }
       return counters.finding(around: entry.destroyedAt).earlyDropMoved ? .earlyDrop : .entryDeleted
     }
     // From port to port of one bridge, past connection tracking (bridge-nf-call-iptables=0).

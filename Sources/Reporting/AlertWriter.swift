@@ -35,6 +35,6 @@ extension RecordWriter {
     appendName(example.name, type: example.queryType, to: &line)
     appendEndpoint("server.address", "server.port", example.server, to: &line)
     line.member("impact", example.impact.name)
-    line.member("delay_seconds", seconds: example.delay)
+    if example.impact != .failed || example.delay > 0 { line.member("delay_seconds", seconds: example.delay) }
   }
 }

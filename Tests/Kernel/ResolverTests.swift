@@ -92,7 +92,8 @@ extension KernelTests {
       #expect(!run.records.contains { $0.event == "alert_firing" && $0.client == run.clients[.muslTwoServers] })
       // The same datagram again is an attempt of the same query, also where the query was answered before; and so is what was joined.
       let queries = Set(run.captured.map(\.identity))
-      let joined = ResolverCase.losing.filter(\.changesPort).reduce(0) { $0 + $1.lost.count }
+      // What waits only a second and asks with another ID is not joined: nobody tells the agent of `timeout:1`.
+      let joined = ResolverCase.losing.filter { $0.changesPort && $0 != .goTimeout1 }.reduce(0) { $0 + $1.lost.count }
       #expect(page.sum("racetrack_dns_retries_total") == Double(run.captured.count - queries.count + joined))
     }
 

@@ -32,7 +32,8 @@ struct ScoredRun {
     }
     for address in ["10.96.0.10", "10.96.0.11", "10.96.0.20"] {
       try stage.launch(
-        in: pods[10], .ordinary, "ask --count 4 --rate 50 --timeout-ms 3000 --label warm\(address.suffix(2)) --from \(pods[10].v4) --server \(address)")
+        in: pods[10], .ordinary,
+        "ask --count 4 --rate 50 --timeout-ms 3000 --label warm\(address.suffix(2)) --from \(pods[10].v4) --server \(address)")
     }
     try stage.join()
     try stage.lab.load(drops(stage.lab))
@@ -46,10 +47,12 @@ struct ScoredRun {
     try stage.launch(
       in: pods[3], .lateRace, "race --label late --port-base 6000 \(pace(latePairs)) --wait-ms 3000 --from \(pods[3].v4) --servers 10.96.0.20")
     try stage.launch(in: pods[4], .policy, "ask --label policy --count \(half) --rate \(half) --together --from \(pods[4].v4) --server 10.96.0.12")
-    try stage.launch(in: pods[5], .answersDropped, "ask --label back --count \(half) --rate \(half) --together --from \(pods[5].v4) --server 10.96.0.12")
+    try stage.launch(
+      in: pods[5], .answersDropped, "ask --label back --count \(half) --rate \(half) --together --from \(pods[5].v4) --server 10.96.0.12")
     try stage.launch(in: pods[6], .muteServer, "ask --label mute --count \(half) --rate \(half) --together --from \(pods[6].v4) --server 10.96.0.30")
     try stage.launch(
-      in: pods[7], .ordinary, "ask --label fine --count \(ordinaryRate / 2) --rate \(ordinaryRate / 2) --together --from \(pods[7].v4) --server 10.96.0.12")
+      in: pods[7], .ordinary,
+      "ask --label fine --count \(ordinaryRate / 2) --rate \(ordinaryRate / 2) --together --from \(pods[7].v4) --server 10.96.0.12")
     if isNoisy {
       try stage.launch(in: pods[8], .policy, "race --label alike --pairs 60 --pace-us 14000 --gap-us 400 --from \(pods[8].v4) \(pair)")
       try stage.launch(
