@@ -33,7 +33,9 @@ extension KernelTests {
       try topology.serve(in: "b1", "\(one.v4):53")
       for slow in [slow1, slow2] { try topology.serve(in: slow.name, "\(slow.v4):53", "--delay-ms 1500") }
       let run = try TopologyRun(topology, ["--dns.timeout", "4s"])
-      for server in ["10.96.0.10", "10.96.0.11", "10.96.0.20"] { try run.ask("warm\(server.suffix(2))", client, server, .answered, with: "--timeout-ms 3000") }
+      for server in ["10.96.0.10", "10.96.0.11", "10.96.0.20"] {
+        try run.ask("warm\(server.suffix(2))", client, server, .answered, with: "--timeout-ms 3000")
+      }
       try run.join()
       let before = try KernelCounters.read(in: topology.node)
       let sure: Set<String> = ["observed", "inferred"]

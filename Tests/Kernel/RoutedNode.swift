@@ -19,7 +19,9 @@ struct RoutedNode {
   init() throws {
     topology = try Topology()
     let healthy = ["h1", "h2", "hair", "raw", "m1", "m2", "cdns", "stale"]
-    let backends = ["b1", "b53", "bslow", "btc", "bfl", "bfr", "bbh", "bunr", "beg", "barp", "bicmp", "bmute", "blate", "bdel", "bfast", "bsv", "bstale"]
+    let backends = [
+      "b1", "b53", "bslow", "btc", "bfl", "bfr", "bbh", "bunr", "beg", "barp", "bicmp", "bmute", "blate", "bdel", "bfast", "bsv", "bstale",
+    ]
     for name in healthy + Self.victims + backends { pods[name] = try topology.routed(name) }
     try topology.namespace("out")
     try topology.namespace("out2")
@@ -49,7 +51,8 @@ struct RoutedNode {
         ("10.96.0.12", b["b1"]!), ("10.96.0.13", b["b53"]! + ":5353"), ("10.96.0.14", "10.77.0.2"), ("10.96.0.15", "169.254.20.12"),
         ("10.96.0.16", b["hair"]!), ("10.96.0.17", b["cdns"]!), ("10.96.0.18", b["bslow"]!), ("10.96.0.19", b["btc"]!), ("10.96.0.20", b["bfl"]!),
         ("10.96.0.21", b["bfr"]!), ("10.96.0.40", b["bbh"]!), ("10.96.0.41", b["bunr"]!), ("10.96.0.42", b["beg"]!), ("10.96.0.43", "10.60.0.250"),
-        ("10.96.0.44", b["bicmp"]!), ("10.96.0.45", b["bmute"]!), ("10.96.0.46", b["blate"]!), ("10.96.0.47", b["bdel"]!), ("10.96.0.48", b["bfast"]!),
+        ("10.96.0.44", b["bicmp"]!), ("10.96.0.45", b["bmute"]!), ("10.96.0.46", b["blate"]!), ("10.96.0.47", b["bdel"]!),
+        ("10.96.0.48", b["bfast"]!),
       ]) + Topology.services([("fd96::12", pods["b1"]!.v6)], family: "ip6")
         + """
         table ip moving { chain pre { type nat hook prerouting priority -101;

@@ -70,11 +70,13 @@ extension KernelTests {
       try run.launch("hostvip", in: "n", .answered, with: "ask --from 10.255.0.1 --server 10.96.0.12 --count 20 --types A")
       try run.launch("served", in: "out", .answered, vantage: "server", with: "ask --from 192.168.9.2 --server \(node["b1"].v4) --count 20 --types A")
       try run.launch("servedvip", in: "out", .answered, vantage: "server", with: "ask --from 192.168.9.2 --server 10.96.0.12 --count 20 --types A")
-      try run.launch("served2", in: "out2", .answered, vantage: "server", with: "ask --from 192.168.10.2 --server \(node["b1"].v4) --count 20 --types A")
+      try run.launch(
+        "served2", in: "out2", .answered, vantage: "server", with: "ask --from 192.168.10.2 --server \(node["b1"].v4) --count 20 --types A")
       try run.launch("transit", in: "out", .ignored, with: "ask --from 192.168.9.2 --server 192.168.10.2 --count 20 --types A")
       try run.launch(
         "multicast", in: "h1", .ignored, with: "ask --from \(one.v4) --server 224.0.0.251 --port 5353 --count 10 --types A --timeout-ms 300")
-      try run.launch("overtcp", in: "h1", .ignored, with: "race --quiet --tcp --port 53 --from \(one.v4) --servers 10.96.0.12 --pairs 10 --wait-ms 300")
+      try run.launch(
+        "overtcp", in: "h1", .ignored, with: "race --quiet --tcp --port 53 --from \(one.v4) --servers 10.96.0.12 --pairs 10 --wait-ms 300")
     }
 
     /// A client that keeps its port keeps its entry: it goes on asking a backend that the service left.
@@ -108,7 +110,8 @@ extension KernelTests {
       try run.ask("lost-mute", node["mute"], "10.96.0.45", .lost, Self.silent)
       try run.ask("lost-late", node["late"], "10.96.0.46", .lost, Self.silent, Saying("late_answer"))
       try run.ask(
-        "lost-invalid", node["inv"], "10.96.0.12", .lost, Saying("dropped_on_node", "invalid"), known: "reason invalid is not told", with: "--bad-checksum")
+        "lost-invalid", node["inv"], "10.96.0.12", .lost, Saying("dropped_on_node", "invalid"), known: "reason invalid is not told",
+        with: "--bad-checksum")
       try run.ask("lost-input", node["lin"], "169.254.20.10", .lost, Saying("no_answer", "local_server"))
       try run.ask("lost-nobody", node["lno"], "169.254.20.14", .lost, Saying("no_answer", "local_server", "icmp_unreachable"))
       try run.ask("lost-localvip", node["lvi"], "10.96.0.15", .lost, Saying("no_answer", "local_server"))

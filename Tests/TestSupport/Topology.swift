@@ -149,7 +149,9 @@ package final class Topology {
   @discardableResult
   package func serve(in short: String, _ binds: String, _ options: String = "") throws -> Background {
     let server = try Background(command(in: short, "serve --bind \(binds) \(options)"))
-    guard Clock.poll(seconds: 10, every: 0.005, { server.output.contains("ready") }) else { throw LabError("no server in \(short): \(server.errors)") }
+    guard Clock.poll(seconds: 10, every: 0.005, { server.output.contains("ready") }) else {
+      throw LabError("no server in \(short): \(server.errors)")
+    }
     programs.append(server)
     return server
   }

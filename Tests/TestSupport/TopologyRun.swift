@@ -98,7 +98,8 @@ package final class TopologyRun {
 
   /// Starts a racelab client in a namespace.
   package func launch(
-    _ label: String, in short: String, _ fate: Fate, _ sayings: [Saying] = [], vantage: String = "client", known: String? = nil, with arguments: String
+    _ label: String, in short: String, _ fate: Fate, _ sayings: [Saying] = [], vantage: String = "client", known: String? = nil,
+    with arguments: String
   ) throws {
     running.append((try Background(topology.command(in: short, arguments + " --label \(label)")), groups.count))
     groups.append(Group(label: label, fate: fate, sayings: sayings, vantage: vantage, knownIssue: known))
