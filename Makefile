@@ -10,6 +10,8 @@ RUN_PACKAGES := iproute2 nftables
 IMAGE_PACKAGES := buildah mmdebstrap curl prometheus
 DEPLOY_PACKAGES := prometheus python3-venv
 TEST_PACKAGES := iptables conntrack curl openssl procps prometheus python3-venv
+# Real resolvers, the server that they ask, and the witness of what they send. prometheus brings a program with Go's resolver.
+TEST_PACKAGES += gcc musl-tools libc-ares-dev bind9-dnsutils dnsmasq-base dnsperf tcpdump util-linux
 
 .PHONY: help build run demo test score check bench image clean deploy-check build-packages run-packages test-packages image-packages deploy-packages
 

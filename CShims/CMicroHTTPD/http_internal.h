@@ -77,6 +77,7 @@ struct http_server {
   // The server thread's own.
   http_guard *guard;
   bool listening;
+  int64_t resume; // when to accept again, while not listening
   int64_t swept;
   http_connection slots[];
 };

@@ -10,28 +10,40 @@ extension Engine {
     let transmission = transmissions.slots[slot]
     let zone = node.zone(of: transmission.askedInterface)
     let own = findOwn(transmission, slot, zone: zone)
-    // An entry that may be dead explains less than one that holds its tuple now.
-    let isOld = own.kind == .earlierEntry && !own.isCertain
-    if own.kind != .none && !isOld { return own }
-    let held = findHolder(transmission, zone: zone)
-    return isOld && !held.isCandidate ? own : held
+    switch own.kind {
+    case .ownEntry:
+      return own
+    case .original:
+      // A sibling's entry of the same original tuple hides no race that was lost before the sibling left: musl asks two servers A, A, AAAA, AAAA
+      // from one socket, and the second AAAA makes the entry that the second A did not get.
+      let held = findHolder(transmission, zone: zone, sentBy: own.winnerSent)
+      return held.kind == .reply || held.kind == .source ? held : own
+    case .earlierEntry where own.isCertain:
+      return own
+    default:
+      // An entry that may be dead explains less than one that holds its tuple now.
+      let held = findHolder(transmission, zone: zone, sentBy: .distantFuture)
+      return own.kind == .earlierEntry && !held.isCandidate ? own : held
+    }
   }
 
-  /// Who holds the reply tuple that the transmission would have got.
-  private func findHolder(_ transmission: Transmission, zone: UInt16) -> ClashEvidence {
+  /// Who holds the reply tuple that the transmission would have got, and was sent by the time given.
+  private func findHolder(_ transmission: Transmission, zone: UInt16, sentBy last: Instant) -> ClashEvidence {
     var best = ClashEvidence()
     var row = services.first(transmission.server)
     if row < 0 {
       // Not translated, as far as is known: the reply comes from the server itself.
-      if let found = holder(of: FiveTuple(udp: transmission.server, transmission.client), transmission, zone: zone) { return found }
+      let reply = FiveTuple(udp: transmission.server, transmission.client)
+      if let found = holder(of: reply, transmission, zone: zone), found.winnerSent <= last { return found }
       return unlearned(transmission)
     }
     while row >= 0 {
       let service = services.rows[row]
-      if let found = holder(of: FiveTuple(udp: service.backend, transmission.client), transmission, zone: zone) { return found }
+      let reply = FiveTuple(udp: service.backend, transmission.client)
+      if let found = holder(of: reply, transmission, zone: zone), found.winnerSent <= last { return found }
       if service.masqueradeAddress != .unspecified {
         let reply = FiveTuple(udp: service.backend, Endpoint(service.masqueradeAddress, transmission.client.port))
-        if let found = holder(of: reply, transmission, zone: zone) { return found }
+        if let found = holder(of: reply, transmission, zone: zone), found.winnerSent <= last { return found }
         if service.hasRandomPorts { best.kind = .unforeseeable }
       }
       row = services.after(row)
@@ -63,6 +75,7 @@ extension Engine {
       evidence.kind = .original
       evidence.winnerServer = transmission.server
       evidence.backend = entry.reply.source
+      evidence.winnerSent = others.firstSent
     }
     return evidence
   }
@@ -86,6 +99,7 @@ extension Engine {
     evidence.winnerServer = entry.original.destination
     evidence.backend = entry.reply.source
     if evidence.kind == .source { evidence.winnerClient = entry.original.source }
+    evidence.winnerSent = sentAt
     // Who was not seen to leave after this one was asked may have been inserted before.
     evidence.isCertain = sentAt != .zero && !entry.isDumped
     return evidence

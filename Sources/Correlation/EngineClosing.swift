@@ -7,6 +7,9 @@ extension Engine {
     let head = transmission.head
     transmissions.slots[slot].state = .lost
     if transmission.vantage == .client {
+      if loss.evidence.contains(.pathUnobserved) {
+        paths.noteDoubt(interface: transmission.askedInterface, isTranslated: isTranslated(transmission), at: now)
+      }
       count {
         $0.open &-= 1
         if loss.verdict == .unknown {

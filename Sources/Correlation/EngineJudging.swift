@@ -46,6 +46,8 @@ struct ClashEvidence {
   var winnerClient: Endpoint?
   /// The backend that both needed.
   var backend: Endpoint?
+  /// When the winner was sent; `.zero` where that was not seen.
+  var winnerSent = Instant.zero
   /// False where the backend that both need is not known to serve this transmission's server.
   var isCertain = true
 

@@ -140,7 +140,7 @@ extension Engine {
     transmissions.slots[slot].sentSource = packet.source
     transmissions.slots[slot].sentDestination = packet.destination
     withdrawCandidate(slot)
-    if entry >= 0 { node.learnZone(of: transmissions.slots[slot].askedInterface, entries.entries[entry].zone) }
+    if entry >= 0 { learnZone(of: transmissions.slots[slot].askedInterface, entry) }
     if !transmissions.slots[slot].isVantageSettled {
       if node.kind(of: packet.interface) == .workload {
         settle(slot, .server)
@@ -150,6 +150,13 @@ extension Engine {
         release(slot)
       }
     }
+  }
+
+  /// A device's zone is that of the entries made by what came in there, unless another zone has the same tuples.
+  private mutating func learnZone(of interface: UInt32, _ entry: Int32) {
+    let zone = entries.entries[entry].zone
+    guard zone != node.zone(of: interface), !entries.isInSeveralZones(reply: entries.entries[entry].reply) else { return }
+    node.learnZone(of: interface, zone)
   }
 
   /// True if a transmission of a process of the node was seen to leave on another device already (bridge port after bridge, card after VLAN).

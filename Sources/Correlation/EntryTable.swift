@@ -131,6 +131,21 @@ struct EntryTable: ~Copyable {
     return -1
   }
 
+  /// True if live entries of several zones have this reply tuple: it tells no zone then.
+  func isInSeveralZones(reply tuple: FiveTuple) -> Bool {
+    let hash = hash(tuple)
+    var zone: UInt16?
+    var slot = byReply.first(hash)
+    while slot >= 0 {
+      if entries[slot].replyHash == hash && entries[slot].reply == tuple && !entries[slot].isDestroyed {
+        if let zone, zone != entries[slot].zone { return true }
+        zone = entries[slot].zone
+      }
+      slot = byReply.after(slot)
+    }
+    return false
+  }
+
   mutating func removeAll() {
     while oldest != 0 { evictOldest() }
   }

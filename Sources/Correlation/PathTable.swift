@@ -23,6 +23,8 @@ struct PathTable: ~Copyable {
     var sentMissing: UInt32
     var deliveredShown: UInt32
     var deliveredMissing: UInt32
+    /// When a verdict had to be given without knowing whether the path shows its legs.
+    var doubted: Instant
   }
 
   private static let size = 4096
@@ -34,14 +36,19 @@ struct PathTable: ~Copyable {
     Int(((UInt64(interface) &* 2 &+ (isTranslated ? 1 : 0)) &* 0x9E37_79B9_7F4A_7C15) >> 52)
   }
 
-  /// Notes an answered query and which of its legs were seen.
-  mutating func noteAnswered(interface: UInt32, isTranslated: Bool, sawSent: Bool, sawDelivered: Bool, at time: Instant) {
+  private mutating func claim(_ interface: UInt32, _ isTranslated: Bool) -> Int {
     let slot = slot(interface, isTranslated)
     if !paths[slot].isUsed || paths[slot].interface != interface || paths[slot].isTranslated != isTranslated {
       paths[slot] = Path(
         interface: interface, isTranslated: isTranslated, isUsed: true, sentSeen: .zero, deliveredSeen: .zero, sentShown: 0, sentMissing: 0,
-        deliveredShown: 0, deliveredMissing: 0)
+        deliveredShown: 0, deliveredMissing: 0, doubted: .zero)
     }
+    return slot
+  }
+
+  /// Notes an answered query and which of its legs were seen.
+  mutating func noteAnswered(interface: UInt32, isTranslated: Bool, sawSent: Bool, sawDelivered: Bool, at time: Instant) {
+    let slot = claim(interface, isTranslated)
     if sawSent {
       paths[slot].sentSeen = time
       paths[slot].sentShown &+= 1
@@ -62,6 +69,12 @@ struct PathTable: ~Copyable {
     }
   }
 
+  /// Notes that a query of this path was judged and that nothing is known of the path's legs.
+  mutating func noteDoubt(interface: UInt32, isTranslated: Bool, at time: Instant) {
+    let slot = claim(interface, isTranslated)
+    paths[slot].doubted = time
+  }
+
   /// True if answered queries on this path showed the leg in the last five minutes, and at most one in fifty did not.
   func isObservable(_ leg: Leg, interface: UInt32, isTranslated: Bool, at time: Instant) -> Bool {
     let path = paths[slot(interface, isTranslated)]
@@ -78,7 +91,7 @@ struct PathTable: ~Copyable {
   /// True unless some path that answered queries lately does not show the leg.
   func isObservableEverywhere(_ leg: Leg, at time: Instant) -> Bool {
     for index in 0..<Self.size where paths[index].isUsed {
-      let lately = max(paths[index].sentSeen, paths[index].deliveredSeen)
+      let lately = max(paths[index].sentSeen, paths[index].deliveredSeen, paths[index].doubted)
       if time - lately <= Self.memory && !Self.isObservable(paths[index], leg, at: time) { return false }
     }
     return true

@@ -4,7 +4,8 @@ internal import Glibc
 
 /// How much one client, and all together, may take. The defaults are the agent's; tests shorten them.
 package struct HTTPLimits: Sendable {
-  /// Open at once; one more closes the slowest of the peer that has most.
+  /// Open at once; one more closes the slowest of the peer that has most. Where every peer has one, the newcomer waits until the oldest was there for
+  /// 50 ms, so that nobody is closed before he could ask.
   package var connections: UInt32 = 64
   /// Open at once from one IPv4 address or one IPv6 /64; one more closes the slowest of them.
   package var connectionsPerPeer: UInt32 = 16

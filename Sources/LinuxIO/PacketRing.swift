@@ -34,8 +34,9 @@ package struct PacketRingOptions: Sendable {
   /// False spares the copies on their way out (PACKET_IGNORE_OUTGOING, Linux 4.20): a reduced mode.
   package var capturesOutgoing = true
   /// Bytes, a power of two and a multiple of the page size.
-  package var blockSize: UInt32 = 128 << 10
-  package var blockCount: UInt32 = 32
+  /// Blocks are handed over when they are full or 10 ms after their first frame, so small ones let the reader sleep for seconds at low load.
+  package var blockSize: UInt32 = 16 << 10
+  package var blockCount: UInt32 = 256
   /// After how many milliseconds the kernel hands over a block that is not full.
   package var retireMilliseconds: UInt32 = 10
   /// Bytes kept of a packet, from the network header.

@@ -1,7 +1,8 @@
-/// The last records as they were written, for `/api/v1/incidents`. Bounded in number and in bytes.
+/// The last records as they were written, for `/api/v1/incidents`. Bounded in number and in bytes: each slow reader of the page holds the version that
+/// it asked for.
 package struct RecentRecords: Sendable {
   package static let countLimit = 1_000
-  package static let byteLimit = 2 << 20
+  package static let byteLimit = 1 << 20
 
   /// A ring of lines without their newline, made with the first.
   private var lines: [[UInt8]] = []

@@ -249,3 +249,76 @@ import Testing
     #expect(scenario.engine.totals.answersByCode[1] == 1)
   }
 }
+
+extension LossVerdictTests {
+  /// An eBPF datapath shows neither leg: what comes of it may be wrong, says so, and the gauge tells it.
+  @Test func aDatapathThatHidesBothLegsIsDoubted() {
+    let scenario = Scenario()
+    for index in 0..<10 {
+      let ask = Ask(scenario, port: UInt16(20000 + index), id: UInt16(index))
+      ask.asked()
+      scenario.wait(20 * millisecond)
+      ask.came()
+    }
+    scenario.wait(20 * second)
+    #expect(scenario.losses.count == 10)
+    #expect(scenario.losses.allSatisfy { $0.grade == .inferred && $0.evidence.contains(.pathUnobserved) })
+    #expect(!scenario.isDeliveredObservable && !scenario.isSentObservable)
+  }
+
+  @Test func loopbackShowsEveryPacketTwice() {
+    let scenario = Scenario()
+    scenario.engine.deviceChanged(1, .loopback)
+    let stub = endpoint("127.0.0.53")
+    let ask = Ask(scenario, port: 40000, to: stub, from: v4("127.0.0.1"), device: 1)
+    for out in [true, false] { scenario.copy(ask.client, stub, on: 1, out: out, ask.query, name: ask.name) }
+    for out in [true, false] { scenario.copy(stub, ask.client, on: 1, out: out, ask.answerMessage(), name: ask.name) }
+    scenario.wait(20 * second)
+    #expect(scenario.losses.isEmpty)
+    #expect(scenario.engine.totals.transmissions[0] == 1 && scenario.engine.totals.answered == 1)
+    #expect(scenario.engine.totals.unmatchedAnswers == 0)
+  }
+
+  @Test func anEntryThatWasDeletedInFlight() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let ask = Ask(scenario, port: 40000)
+    ask.entry()
+    ask.asked()
+    ask.sent()
+    scenario.wait(100 * millisecond)
+    scenario.new((ask.client, ask.server), reply: (ask.backend, ask.client), kind: .destroy, status: [.confirmed])
+    scenario.wait(50 * millisecond)
+    scenario.new((ask.backend, ask.client), reply: (ask.client, ask.backend))
+    ask.came()
+    ask.untranslated()
+    scenario.wait(20 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .answerUntranslated && lost.reason == .entryDeleted && lost.grade == .observed)
+  }
+
+  @Test func anAnswerThatPassedConnectionTrackingByOnTheBridge() throws {
+    let scenario = Scenario()
+    scenario.engine.deviceChanged(11, .workload, master: 5)
+    scenario.engine.deviceChanged(21, .workload, master: 5)
+    let ask = Ask(scenario, port: 40000)
+    ask.entry()
+    ask.asked()
+    ask.sent()
+    ask.came()
+    ask.untranslated()
+    scenario.wait(20 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .answerUntranslated && lost.reason == .bridgeBypass && lost.grade == .observed)
+  }
+
+  @Test func updatesAreNoQuestions() {
+    let scenario = Scenario()
+    let ask = Ask(scenario, port: 40000)
+    var update = ask.query
+    update.opcode = 5
+    scenario.copy(ask.client, ask.server, on: 11, out: false, update, name: ask.name)
+    scenario.wait(20 * second)
+    #expect(scenario.records.isEmpty && scenario.engine.totals.transmissions[0] == 0)
+  }
+}

@@ -134,6 +134,46 @@ import Testing
     #expect(scenario.closings.map(\.delay) == [0])
   }
 
+  /// musl with two servers that share a backend, on a node that spreads packets over CPUs: A to one server and A to the other race for one reply
+  /// tuple. Then the AAAA of the loser's server makes the entry of that server, on a port that the kernel chose because the tuple was taken.
+  @Test(arguments: [true, false]) func muslLosesTheReplyRaceBeforeItsSiblingIsAsked(resolvesClashes: Bool) throws {
+    let scenario = Scenario()
+    if !resolvesClashes { scenario.features = [.chainTooLong] }
+    scenario.warmUp()
+    func ask(_ server: Endpoint, _ id: UInt16, _ type: UInt16) -> Ask {
+      Ask(scenario, port: 40000, to: server, id: id, name: "x.lab.test", type: type)
+    }
+    let winner = ask(scenario.vip, 501, QueryType.a)
+    let loser = ask(scenario.secondVIP, 501, QueryType.a)
+    let follower = ask(scenario.vip, 502, QueryType.aaaa)
+    var remapped = ask(scenario.secondVIP, 502, QueryType.aaaa)
+    remapped.natted = Endpoint(scenario.pod, 61234)
+    winner.asked()
+    loser.asked()
+    winner.entry()
+    winner.sent()
+    scenario.counters.insertFailed += 1
+    scenario.counters.drop += 1
+    scenario.pass(20 * microsecond)
+    follower.asked()
+    follower.sent()
+    remapped.asked()
+    scenario.new((remapped.client, remapped.server), reply: (remapped.backend, remapped.sentFrom))
+    remapped.sent()
+    for answered in [winner, follower, remapped] {
+      scenario.pass(100 * microsecond)
+      answered.came()
+      answered.delivered()
+    }
+    scenario.wait(15 * second)
+    #expect(scenario.losses.count == 1)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.server == scenario.secondVIP && lost.queryType == QueryType.a)
+    #expect(lost.verdict == .replyClashDropped && lost.grade == .observed)
+    #expect(lost.winnerServer == scenario.vip)
+    #expect(scenario.closings.map(\.impact) == [.none])
+  }
+
   /// Go sends A and AAAA from two ports and repeats only the lost one, from a third with another ID.
   @Test func goRepeatsFromAnotherPortWithAnotherID() throws {
     let scenario = Scenario()

@@ -114,6 +114,7 @@ final class Scenario {
 
   // The engine is not copyable, which #expect would need.
   var isSentObservable: Bool { engine.isSentObservable() }
+  var isDeliveredObservable: Bool { engine.isDeliveredObservable() }
   var isTablesBlind: Bool { engine.isBlind(.tables) }
 
   var isConserved: Bool {

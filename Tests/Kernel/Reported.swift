@@ -12,6 +12,7 @@ enum Reported {
     try checkSums(name, outcome)
     #expect(outcome.agentStatus == 0, "\(name): \(outcome.agentLog.suffix(1000))")
     #expect(outcome.records.contains { $0.event == "agent_stopped" })
+    if let problem = outcome.recordProblem { Issue.record("\(name): records: \(problem)") }
   }
 
   /// Transmissions = fates + open at the end, each query counted once, each loss as one record.

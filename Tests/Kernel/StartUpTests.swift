@@ -26,6 +26,7 @@ extension KernelTests {
       let events = try agent.records().map(\.event)
       #expect(events.first == "agent_started")
       #expect(events.last == "agent_stopped")
+      if let problem = try agent.recordProblem() { Issue.record("\(problem)") }
     }
 
     @Test func portInUseIsOneLine() throws {

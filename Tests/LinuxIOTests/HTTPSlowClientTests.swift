@@ -30,6 +30,23 @@ import Testing
     #expect(counters.refused == 0)
   }
 
+  /// More newcomers than places, each from an address of its own, behind one that needs 20 ms to send its request: it is not the one who goes.
+  @Test func aNewcomerHasTimeToAsk() throws {
+    var limits = HTTPLimits()
+    limits.connections = 4
+    let server = try HTTPTest.server(limits: limits)
+    server.publish("/metrics", "up 1\n")
+    var slow: [HTTPTestClient] = []
+    for index in 0..<4 { slow.append(try #require(HTTPTestClient(port: server.port, from: 0x7F00_0010 + UInt32(index)))) }
+    let good = try #require(HTTPTestClient(port: server.port, from: 0x7F00_0020))
+    for index in 0..<8 { slow.append(try #require(HTTPTestClient(port: server.port, from: 0x7F00_0030 + UInt32(index)))) }
+    usleep(20_000)
+    #expect(good.request("/metrics")?.status == 200)
+    let port = server.port
+    #expect(HTTPTest.get(port, "/metrics")?.status == 200)
+    #expect(server.counters.refused == 0)
+  }
+
   @Test func onePeerPaysForItself() throws {
     let server = try HTTPTest.server()
     server.publish("/metrics", "up 1\n")

@@ -21,6 +21,15 @@ import Testing
     #expect(bytes.capacity == capacity)
   }
 
+  @Test func aPageIsMadeQuickly() {
+    var bytes: [UInt8] = []
+    let snapshot = fullSnapshot()
+    MetricsPage.render(snapshot, as: .openMetrics, into: &bytes)
+    let elapsed = ContinuousClock().measure { for _ in 0..<50 { MetricsPage.render(snapshot, as: .openMetrics, into: &bytes) } } / 50
+    print("metrics page: \(bytes.count) bytes in \(elapsed) (this build)")
+    #expect(bytes.count < 64_000)
+  }
+
   @Test(arguments: ExpositionFormat.allCases)
   func everySeriesOnceInOneBlockOfItsFamily(format: ExpositionFormat) {
     var families: [String] = []

@@ -38,8 +38,9 @@ package final class AgentProcess {
     guard ready else { throw LabError("the agent was not ready and seeing after \(seconds) s: \(log.suffix(2000))") }
   }
 
-  private func get(_ path: String) throws -> CommandResult {
-    try Command.result(["ip", "netns", "exec", node, Executables.racelab, "http", Self.listenAddress, path])
+  /// Asks the agent from within its namespace. The status is 0 for an answer of 200 and 3 for any other.
+  package func get(_ path: String, from address: String = listenAddress, accept: String = "*/*") throws -> CommandResult {
+    try Command.result(["ip", "netns", "exec", node, Executables.racelab, "http", address, path, accept])
   }
 
   package func metrics() throws -> MetricsPage {
@@ -69,9 +70,18 @@ package final class AgentProcess {
   package func pause() { process.signal(SIGSTOP) }
   package func resume() { process.signal(SIGCONT) }
 
+  /// What the schema says against the records written so far; nil if nothing, or if there is nothing to ask.
+  package func recordProblem() throws -> String? {
+    guard FileManager.default.fileExists(atPath: recordsPath) else { return "no records" }
+    return try RecordSchema.problem(in: recordsPath)
+  }
+
   /// What was written so far.
   package func records() throws -> [AgentRecord] {
     guard FileManager.default.fileExists(atPath: recordsPath) else { return [] }
-    return try AgentRecord.parse(try String(contentsOfFile: recordsPath, encoding: .utf8))
+    return try AgentRecord.parse(try text())
   }
+
+  /// The lines written so far.
+  package func text() throws -> String { try String(contentsOfFile: recordsPath, encoding: .utf8) }
 }

@@ -47,6 +47,15 @@ package struct MetricsPage: Sendable {
     samples(name).filter { sample in labels.allSatisfy { sample.labels[$0.key] == $0.value } }.reduce(0) { $0 + $1.value }
   }
 
+  /// Series that stand on the page more than once.
+  package var duplicates: [String] {
+    var seen: Set<String> = []
+    return all.compactMap { sample in
+      let series = sample.name + sample.labels.sorted { $0.key < $1.key }.map { " \($0.key)=\($0.value)" }.joined()
+      return seen.insert(series).inserted ? nil : series
+    }
+  }
+
   package var clientTransmissions: Double { sum("racetrack_dns_transmissions_total", ["vantage": "client"]) }
 
   /// Where the sums that must hold at every scrape do not.
@@ -62,6 +71,21 @@ package struct MetricsPage: Sendable {
     if lost != sum("racetrack_lost_queries_total") - sum("racetrack_lost_queries_total", ["verdict": "unknown"]) {
       problems.append("fate lost \(lost) != racetrack_lost_queries_total \(sum("racetrack_lost_queries_total")) without unknown")
     }
+    let unknown = sum("racetrack_lost_queries_total", ["verdict": "unknown"])
+    if sum("racetrack_dns_fates_total", ["fate": "unknown"]) != unknown {
+      problems.append("fate unknown != lost queries of that verdict, \(unknown)")
+    }
+    if sum("racetrack_client_queries_total") != clientTransmissions { problems.append("client queries != client transmissions") }
+    for verdict in Set(samples("racetrack_lost_queries_total").compactMap { $0.labels["verdict"] }) {
+      let all = sum("racetrack_lost_queries_total", ["verdict": verdict])
+      let client = sum("racetrack_client_lost_queries_total", ["verdict": verdict])
+      let stalled = sum("racetrack_client_stalled_lookups_total", ["verdict": verdict])
+      if all != client { problems.append("\(verdict): \(all) lost, \(client) by client") }
+      if stalled > all { problems.append("\(verdict): \(stalled) stalled lookups of \(all) lost queries") }
+    }
+    let told = sum("racetrack_records_total", ["event": "dns_query_lost"]) + sum("racetrack_records_suppressed_total", ["event": "dns_query_lost"])
+    if told != sum("racetrack_lost_queries_total") + sum("racetrack_server_lost_queries_total") { problems.append("\(told) loss records") }
+    problems += duplicates.map { "twice on the page: \($0)" }
     return problems
   }
 }

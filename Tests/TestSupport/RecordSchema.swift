@@ -1,8 +1,13 @@
 import Foundation
 
+/// This checkout.
+package enum Repository {
+  package static func path(_ relative: String) -> String { root.appendingPathComponent(relative).path }
+  private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+}
+
 /// docs/records.schema.json, asked by Tests/records/validate.py.
 package enum RecordSchema {
-  private static let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
   /// `RACETRACK_PYTHON` names an interpreter with jsonschema.
   package static let python = ProcessInfo.processInfo.environment["RACETRACK_PYTHON"] ?? "python3"
 
@@ -15,7 +20,7 @@ package enum RecordSchema {
   /// What is wrong with the lines of a file; nil if nothing is, or if there is nothing to ask.
   package static func problem(in path: String) throws -> String? {
     guard isAvailable else { return nil }
-    let files = ["Tests/records/validate.py", "docs/records.schema.json"].map { repository.appendingPathComponent($0).path }
+    let files = ["Tests/records/validate.py", "docs/records.schema.json"].map(Repository.path)
     let result = try Command.result([python] + files + [path], seconds: 300)
     return result.status == 0 ? nil : "\(result.output)\(result.errors.prefix(2000))"
   }

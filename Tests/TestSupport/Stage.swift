@@ -6,6 +6,8 @@ package final class Stage {
     package var truth: Truth
     package var counters: KernelCounters
     package var records: [AgentRecord]
+    /// What the schema says against them.
+    package var recordProblem: String?
     package var metrics: MetricsPage?
     package var agentStatus: Int32?
     package var agentLog: String
@@ -71,6 +73,7 @@ package final class Stage {
       outcome.metrics = try agent.settle(transmissions: truth.sent, seconds: settling)
       outcome.agentStatus = try agent.stop()
       outcome.records = try agent.records()
+      outcome.recordProblem = try agent.recordProblem()
       outcome.agentLog = agent.log
     }
     return outcome

@@ -9,15 +9,16 @@
 
 int command_http(int argc, char **argv) {
   struct endpoint server;
-  if (argc != 3 || !endpoint_parse_with_port(argv[1], &server)) usage("racelab http ADDR:PORT PATH");
+  if (argc < 3 || argc > 4 || !endpoint_parse_with_port(argv[1], &server)) usage("racelab http ADDR:PORT PATH [ACCEPT]");
   int fd = socket(server.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   struct timeval limit = {.tv_sec = 5};
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   if (fd < 0 || connect(fd, (struct sockaddr *)&server.address, server.length)) die("connect to %s", argv[1]);
-  char request[1024];
-  int length = snprintf(request, sizeof request, "GET %s HTTP/1.0\r\nHost: lab\r\nConnection: close\r\n\r\n", argv[2]);
-  if (length < 0 || write(fd, request, (size_t)length) != length) die("ask for %s", argv[2]);
+  char request[2048];
+  int length = snprintf(
+      request, sizeof request, "GET %s HTTP/1.0\r\nHost: %s\r\nAccept: %s\r\nConnection: close\r\n\r\n", argv[2], argv[1], argc == 4 ? argv[3] : "*/*");
+  if (length < 0 || (size_t)length >= sizeof request || write(fd, request, (size_t)length) != length) die("ask for %s", argv[2]);
   size_t capacity = 1 << 16, filled = 0;
   char *page = malloc(capacity + 1);
   for (ssize_t got; page && (got = read(fd, page + filled, capacity - filled)) > 0;) {
