@@ -190,6 +190,33 @@ import Testing
     #expect(scenario.losses.allSatisfy { $0.grade == .inferred })
   }
 
+  /// Every loss that a reading of the second around can hold must be a candidate when the verdict falls, wherever the sweeps lie.
+  @Test func aStreamOfRacesIsObservedAtEveryPhaseOfTheSweeps() {
+    for phase in 0..<10 {
+      let scenario = Scenario()
+      scenario.warmUp()
+      for index in 0..<200 {
+        scenario.pass(millisecond)
+        let port = UInt16(30000 + index)
+        let winner = Ask(scenario, port: port, to: scenario.vip, id: UInt16(index))
+        let loser = Ask(scenario, port: port, to: scenario.secondVIP, id: UInt16(index))
+        winner.entry()
+        winner.asked()
+        loser.asked()
+        winner.sent()
+        scenario.fail(1)
+        winner.came()
+        winner.delivered()
+        // A busy machine: sweeps are late.
+        scenario.pass(Int64(phase) * 9 * millisecond)
+        scenario.wait(10 * millisecond)
+      }
+      scenario.wait(15 * second)
+      #expect(scenario.losses.count == 200)
+      #expect(scenario.losses.count { $0.grade == .observed } == 200, "phase \(phase)")
+    }
+  }
+
   @Test func thousandsOfLossesASecondAreJudgedInTime() {
     let rig = Rig()
     for index in 0..<30_000 { rig.candidate(Double(index) * 0.1) }
