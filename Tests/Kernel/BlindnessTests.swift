@@ -7,7 +7,6 @@ extension KernelTests {
   @Suite(.serialized) struct BlindnessTests {
     typealias Saying = TopologyRun.Saying
 
-    /// The ring overflows at any rate: it hands a block over every few milliseconds, however little is in it.
     @Test(arguments: [50, 6000]) func threeSecondsWithoutTheAgent(rate: Int) throws {
       let topology = try Topology()
       let (client, victim, backend) = (try topology.routed("c"), try topology.routed("lost"), try topology.routed("b"))
@@ -48,7 +47,8 @@ extension KernelTests {
       TopologyChecks.check("paused at \(rate)/s", run, page, allowsUnknown: true)
       #expect(missing >= 0)
       #expect(lost > 0 ? blind > 1.5 && blind < 6 : blind < 0.5 && missing == 0 && unknown == 0)
-      if rate > 1000 { #expect(lost > 0, "void: the ring did not overflow") }
+      // Little traffic waits in the ring until the agent is back.
+      #expect((lost > 0) == (rate > 1000))
       let load = run.groups.first { $0.label == "load" }!
       #expect(load.said.allSatisfy { $0.verdict == "unknown" || $0.grade == "inferred" }, "said surely of answered queries: \(load.table)")
       #expect(load.said.allSatisfy { $0.verdict == "unknown" }, "answered queries called lost: \(load.table)")
