@@ -35,12 +35,7 @@ extension KernelTests {
       #expect(Set(losses.compactMap(\.type)) == Set(which.lost) && losses.count == which.lost.count)
       #expect(closings.count == losses.count)
       for loss in losses {
-        #expect(loss.verdict == "dropped_on_node" && loss.grade == "observed")
-        withKnownIssue("the entry of an answered sibling is taken for its own", isIntermittent: true) {
-          #expect(loss.reason == "policy_or_route")
-        } when: {
-          which.asksFromOneSocket
-        }
+        #expect(loss.verdict == "dropped_on_node" && loss.reason == "policy_or_route" && loss.grade == "observed")
         #expect(loss.attempt == 1)
         let sent = run.queries(which)
         let transmission = sent.first { $0.type == loss.type && $0.server == which.lostAt }
@@ -54,7 +49,7 @@ extension KernelTests {
     }
 
     private func check(_ closing: AgentRecord, _ which: ResolverCase, _ run: ResolverOutcome) throws {
-      try withKnownIssue("retries from another port are joined after 5 s only") {
+      try withKnownIssue("a retry from another port with another ID is joined after 5 s only") {
         #expect(closing.impact == which.impact)
         #expect(closing.attempts == (which.impact == "delayed" ? 2 : 1))
         #expect(closing.impactGrade == (which.changesPort ? "inferred" : "observed"))

@@ -137,7 +137,8 @@ package final class QueryCapture {
   package init(_ lab: Lab) throws {
     process = try Background(
       [
-        "ip", "netns", "exec", lab.node, "tcpdump", "-i", "any", "-Q", "in", "-n", "-tt", "-l", "--immediate-mode", "-B", "32768", "udp", "dst",
+        "ip", "netns", "exec", lab.node, "tcpdump", "-i", "any", "-Q", "in", "-n", "-tt", "-l", "--immediate-mode", "-s", "256", "-B", "8192", "udp",
+        "dst",
         "port",
         "53",
       ])
