@@ -92,10 +92,10 @@ struct EntryTable: ~Copyable {
   func find(original tuple: FiveTuple, zone: UInt16?) -> Int32 { find(original: tuple, zone: zone, hash: hash(tuple)) }
 
   private func find(original tuple: FiveTuple, zone: UInt16?, hash: UInt64) -> Int32 {
-    var slot = byOriginal.first(hash)
+    var slot = byOriginal.match(byOriginal.first(hash), hash)
     while slot >= 0 {
       if entries[slot].originalHash == hash && entries[slot].original == tuple && (zone == nil || entries[slot].zone == zone) { return slot }
-      slot = byOriginal.after(slot)
+      slot = byOriginal.match(byOriginal.after(slot), hash)
     }
     return -1
   }
@@ -106,14 +106,14 @@ struct EntryTable: ~Copyable {
   }
 
   private func find(reply tuple: FiveTuple, zone: UInt16?, hash: UInt64, natClash: Bool?) -> Int32 {
-    var slot = byReply.first(hash)
+    var slot = byReply.match(byReply.first(hash), hash)
     while slot >= 0 {
       if entries[slot].replyHash == hash && entries[slot].reply == tuple && (zone == nil || entries[slot].zone == zone)
         && (natClash == nil || entries[slot].isNATClash == natClash)
       {
         return slot
       }
-      slot = byReply.after(slot)
+      slot = byReply.match(byReply.after(slot), hash)
     }
     return -1
   }
