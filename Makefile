@@ -7,9 +7,10 @@ ARGS ?=
 
 BUILD_PACKAGES := libmnl-dev libnetfilter-conntrack-dev libmicrohttpd-dev libgnutls28-dev libcap-ng-dev libyaml-dev nettle-dev libcrypt-dev pkg-config
 RUN_PACKAGES := iproute2 nftables
+BENCH_PACKAGES := conntrack tcpdump curl procps python3
 TEST_PACKAGES := iptables conntrack curl openssl procps prometheus python3-venv
 
-.PHONY: help build run demo test check bench image clean build-packages run-packages test-packages
+.PHONY: help build run demo test check bench image clean build-packages run-packages test-packages bench-packages
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,6 +27,11 @@ demo: build run-packages ## make real races in private namespaces and watch ever
 
 test: build-packages run-packages test-packages ## every test, those against this machine's kernel too (needs root)
 	@Tests/run.sh
+
+bench: build run-packages bench-packages ## what a query costs, against a C floor and conntrack -E plus tcpdump (QUICK=1: a minute; needs root)
+	$(BUILD) --product racebench
+	$(SWIFT) build -c release --product AllocationShim
+	@python3 Tests/Bench/bench.py $(if $(QUICK),--quick) $(ARGS)
 
 check: ## formatting, and what the house rules forbid
 	@Tests/check.sh
@@ -48,3 +54,5 @@ run-packages:
 	$(call install,$(RUN_PACKAGES))
 test-packages:
 	$(call install,$(TEST_PACKAGES))
+bench-packages:
+	$(call install,$(BENCH_PACKAGES))

@@ -84,13 +84,16 @@ extension Engine {
     guard packet.destination == transmissions.slots[slot].client, !transmissions.slots[slot].isHostClient else { return false }
     if packet.source == transmissions.slots[slot].server {
       if transmissions.slots[slot].wasDelivered {
-        return packet.interface != transmissions.slots[slot].deliveredInterface && packet.time - transmissions.slots[slot].delivered < Self.forwardingTime
+        return packet.interface != transmissions.slots[slot].deliveredInterface
+          && packet.time - transmissions.slots[slot].delivered < Self.forwardingTime
       }
       deliver(slot, packet)
       return true
     }
     // Towards the client, from an address that it did not ask.
-    guard transmissions.slots[slot].hasCome, packet.source == transmissions.slots[slot].sentDestination, transmissions.slots[slot].untranslated == .zero else { return false }
+    guard transmissions.slots[slot].hasCome, packet.source == transmissions.slots[slot].sentDestination,
+      transmissions.slots[slot].untranslated == .zero
+    else { return false }
     transmissions.slots[slot].untranslated = packet.time
     return true
   }
@@ -117,7 +120,8 @@ extension Engine {
     noteAnswered(packet, since: transmissions.slots[head].asked)
     if !transmissions.slots[slot].isHostClient && !blind.isOpen(.packets) {
       paths.noteAnswered(
-        interface: transmissions.slots[slot].askedInterface, isTranslated: isTranslated(transmissions.slots[slot]), sawSent: transmissions.slots[slot].wasSent || transmissions.slots[slot].isLocalServer,
+        interface: transmissions.slots[slot].askedInterface, isTranslated: isTranslated(transmissions.slots[slot]),
+        sawSent: transmissions.slots[slot].wasSent || transmissions.slots[slot].isLocalServer,
         sawDelivered: true, at: packet.time)
     }
     if transmissions.slots[slot].hasTwin { tellTwins(slot) }
