@@ -9,11 +9,12 @@ BUILD_PACKAGES := libmnl-dev libnetfilter-conntrack-dev libmicrohttpd-dev libgnu
 RUN_PACKAGES := iproute2 nftables
 IMAGE_PACKAGES := buildah mmdebstrap curl prometheus
 DEPLOY_PACKAGES := prometheus python3-venv
+BENCH_PACKAGES := conntrack tcpdump curl procps python3
 TEST_PACKAGES := iptables conntrack curl openssl procps prometheus python3-venv
 # Real resolvers, the server that they ask, and the witness of what they send. prometheus brings a program with Go's resolver.
 TEST_PACKAGES += gcc musl-tools libc-ares-dev bind9-dnsutils dnsmasq-base dnsperf tcpdump util-linux
 
-.PHONY: help build run demo test score check bench image clean deploy-check build-packages run-packages test-packages image-packages deploy-packages
+.PHONY: help build run demo test score check bench image clean deploy-check build-packages run-packages test-packages bench-packages image-packages deploy-packages
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +34,11 @@ test: build-packages run-packages test-packages ## every test, those against thi
 
 score: build-packages run-packages test-packages ## 500 losses a cause in one second beside 5,000 lookups a second: the confusion matrix by grade
 	RACETRACK_SCORE=full $(SWIFT) test -c release -Xswiftc -enable-testing --filter ScoredRunTests
+
+bench: build run-packages bench-packages ## what a query costs, against a C floor and conntrack -E plus tcpdump (QUICK=1: a minute; needs root)
+	$(BUILD) --product racebench
+	$(SWIFT) build -c release --product AllocationShim
+	@python3 Tests/Bench/bench.py $(if $(QUICK),--quick) $(ARGS)
 
 check: ## formatting, and what the house rules forbid
 	@Tests/check.sh
@@ -66,3 +72,5 @@ image-packages:
 	$(call install,$(IMAGE_PACKAGES))
 deploy-packages:
 	$(call install,$(DEPLOY_PACKAGES))
+bench-packages:
+	$(call install,$(BENCH_PACKAGES))

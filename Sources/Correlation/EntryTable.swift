@@ -101,11 +101,11 @@ struct EntryTable: ~Copyable {
   func find(original tuple: FiveTuple, zone: UInt16?) -> Int32 { find(original: tuple, zone: zone, hash: hash(tuple)) }
 
   private func find(original tuple: FiveTuple, zone: UInt16?, hash: UInt64) -> Int32 {
-    var slot = byOriginal.first(hash)
+    var slot = byOriginal.match(byOriginal.first(hash), hash)
     var steps = 0
     while slot >= 0, steps < Self.longestWalk {
       if entries[slot].originalHash == hash && entries[slot].original == tuple && (zone == nil || entries[slot].zone == zone) { return slot }
-      slot = byOriginal.after(slot)
+      slot = byOriginal.match(byOriginal.after(slot), hash)
       steps += 1
     }
     return -1
@@ -117,7 +117,7 @@ struct EntryTable: ~Copyable {
   }
 
   private func find(reply tuple: FiveTuple, zone: UInt16?, hash: UInt64, natClash: Bool?) -> Int32 {
-    var slot = byReply.first(hash)
+    var slot = byReply.match(byReply.first(hash), hash)
     var steps = 0
     while slot >= 0, steps < Self.longestWalk {
       if entries[slot].replyHash == hash && entries[slot].reply == tuple && (zone == nil || entries[slot].zone == zone)
@@ -125,7 +125,7 @@ struct EntryTable: ~Copyable {
       {
         return slot
       }
-      slot = byReply.after(slot)
+      slot = byReply.match(byReply.after(slot), hash)
       steps += 1
     }
     return -1

@@ -73,6 +73,8 @@ struct ChainIndex: ~Copyable {
   struct Link: BitwiseCopyable {
     var next: Int32
     var previous: Int32
+    /// The upper half of the slot's hash: what is not it need not be looked at in the table itself, which is far larger than this.
+    var tag: UInt32
   }
   private var heads: FixedArray<Int32>
   private var links: FixedArray<Link>
@@ -92,10 +94,18 @@ struct ChainIndex: ~Copyable {
   /// The slot after `slot` in its bucket, or -1.
   @inline(__always) func after(_ slot: Int32) -> Int32 { links[slot].next &- 1 }
 
+  /// The next slot from `slot` on, itself included, that can have this hash, or -1.
+  @inline(__always) func match(_ slot: Int32, _ hash: UInt64) -> Int32 {
+    let tag = UInt32(truncatingIfNeeded: hash >> 32)
+    var at = slot
+    while at >= 0, links[at].tag != tag { at = links[at].next &- 1 }
+    return at
+  }
+
   @inline(__always) mutating func insert(_ slot: Int32, hash: UInt64) {
     let bucket = Int(hash & mask)
     let old = heads[bucket]
-    links[slot] = Link(next: old, previous: 0)
+    links[slot] = Link(next: old, previous: 0, tag: UInt32(truncatingIfNeeded: hash >> 32))
     if old != 0 { links[old &- 1].previous = slot &+ 1 }
     heads[bucket] = slot &+ 1
   }
@@ -104,6 +114,6 @@ struct ChainIndex: ~Copyable {
     let link = links[slot]
     if link.previous != 0 { links[link.previous &- 1].next = link.next } else { heads[Int(hash & mask)] = link.next }
     if link.next != 0 { links[link.next &- 1].previous = link.previous }
-    links[slot] = Link(next: 0, previous: 0)
+    links[slot] = Link(next: 0, previous: 0, tag: 0)
   }
 }

@@ -26,6 +26,7 @@ package struct PacketDecoder: Sendable {
     _ bytes: RawSpan, wireLength: Int = .max, etherType: UInt16
   ) throws(DecodeError) -> DecodedPacket {
     nameLength = 0
+    nameOffset = nil
     let header = try NetworkHeader.decode(bytes, wireLength: wireLength, etherType: etherType)
     let limit = min(bytes.byteCount, header.end)
     let transport = header.payload
@@ -70,14 +71,14 @@ package struct PacketDecoder: Sendable {
       var hash = SeededHash(seed: hashSeed)
       let length: Int
       let next: Int
+      var offsetInPacket: Int?
       if let end = Self.endOfPlainName(message) {
         length = end - DNSHeader.length
         next = end
-        nameOffset = start + DNSHeader.length
+        offsetInPacket = start + DNSHeader.length
         hash.combine(name: message.extracting(DNSHeader.length..<end))
       } else {
         (length, next) = try readName(message)
-        nameOffset = nil
         // Not by `withName`, which costs a copy of the whole buffer here.
         unsafe withUnsafeMutableBytes(of: &name) { unsafe hash.combine(name: $0.bytes.extracting(first: length)) }
       }
@@ -86,6 +87,7 @@ package struct PacketDecoder: Sendable {
       dns.queryClass = message.uint16(at: next + 2)
       offset = next + 4
       nameLength = length
+      nameOffset = offsetInPacket
       dns.nameHash = hash.finish()
       hash.combine(UInt64(dns.queryType) << 16 | UInt64(dns.queryClass))
       dns.questionHash = hash.finish()
