@@ -36,7 +36,7 @@ let package = Package(
       linkerSettings: [.linkedLibrary("mnl"), .linkedLibrary("netfilter_conntrack")]),
     .target(
       name: "CMicroHTTPD", path: "CShims/CMicroHTTPD", cSettings: c,
-      linkerSettings: [.linkedLibrary("microhttpd"), .linkedLibrary("gnutls"), .linkedLibrary("crypt")]),
+      linkerSettings: [.linkedLibrary("microhttpd"), .linkedLibrary("gnutls"), .linkedLibrary("crypt"), .linkedLibrary("cap-ng")]),
     .target(name: "CYAML", path: "CShims/CYAML", cSettings: c, linkerSettings: [.linkedLibrary("yaml")]),
     .target(name: "CNettle", path: "CShims/CNettle", cSettings: c, linkerSettings: [.linkedLibrary("nettle")]),
     .target(name: "CRaceGenerator", path: "CShims/CRaceGenerator", cSettings: c, linkerSettings: [.linkedLibrary("pthread")]),

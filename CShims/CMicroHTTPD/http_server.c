@@ -1,5 +1,7 @@
 #include "http_internal.h"
 
+#include <cap-ng.h>
+#include <sys/prctl.h>
 #include <arpa/inet.h>
 #include <endian.h>
 #include <errno.h>
@@ -284,8 +286,16 @@ static int next_timeout(http_server *server, int tick) {
   return tick;
 }
 
+/// Capabilities belong to a thread: what reads strangers' requests keeps none.
+static void drop_capabilities(void) {
+  capng_clear(CAPNG_SELECT_BOTH);
+  capng_apply(CAPNG_SELECT_CAPS);
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
 static void *serve(void *argument) {
   http_server *server = argument;
+  drop_capabilities();
   uint32_t quarter = server->limits.request_milliseconds / 4;
   int tick = quarter < 1 ? 1 : quarter < TICK_MS ? (int)quarter : TICK_MS;
   watch_listeners(server, true);

@@ -56,6 +56,11 @@ private final class RunningAgent {
     start = Clocks.monotonic()
     startWall = Clocks.wall()
     nextTick = start
+    let held = Capabilities.effective()
+    if !held.contains(.netAdmin) && !held.contains(.netRaw) {
+      throw SetupError(
+        "cannot see anything", cause: "neither CAP_NET_ADMIN (conntrack) nor CAP_NET_RAW (packets)", remedy: "run as root, or grant both")
+    }
     if configuration.kernelProbe == .require {
       throw SetupError("kernel probe", cause: "this build has none", remedy: "start with --kernel-probe=auto")
     }
@@ -165,10 +170,17 @@ private final class RunningAgent {
   private func publish(
     _ snapshot: MetricsSnapshot, _ format: ExpositionFormat, _ variant: HTTPServer.Variant, _ contentType: StaticString
   ) {
+    lendPage { page in
+      MetricsPage.render(snapshot, as: format, into: &page)
+      server.publish(path: "/metrics", variant: variant, contentType: contentType, body: page.span)
+    }
+  }
+
+  /// The buffer that all pages are rendered into, as a variable of its own: a span must not depend on a property.
+  private func lendPage(_ body: (inout [UInt8]) -> Void) {
     var page: [UInt8] = []
     swap(&page, &self.page)
-    MetricsPage.render(snapshot, as: format, into: &page)
-    server.publish(path: "/metrics", variant: variant, contentType: contentType, body: page.span)
+    body(&page)
     swap(&page, &self.page)
   }
 
@@ -178,8 +190,10 @@ private final class RunningAgent {
     if version != statusVersion {
       statusVersion = version
       let status = StatusSnapshot(pipeline, incidents, sources: sourceStates(), start: startWall, now: pipeline.wallNow)
-      StatusPage.render(status, into: &page)
-      server.publish(path: "/", contentType: "text/html; charset=utf-8", body: page.span)
+      lendPage { page in
+        StatusPage.render(status, into: &page)
+        server.publish(path: "/", contentType: "text/html; charset=utf-8", body: page.span)
+      }
     }
     if incidents.recent.generation != recentGeneration {
       recentGeneration = incidents.recent.generation

@@ -183,7 +183,7 @@ package struct RecordWriter: Sendable {
       switch options.names {
       case .full:
         var text: [UInt8] = []
-        NamePresentation.append(wire: name, to: &text)
+        DNSName.appendPresentation(name, to: &text)
         line.member("dns.question.name", text: text)
       case .hash(let key):
         line.member("dns.question.name_hash", identifier: NamePrivacy.hash(wire: name, key: key))

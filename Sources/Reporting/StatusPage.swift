@@ -254,7 +254,7 @@ package enum StatusPage {
   private static func writeQuestion(_ name: [UInt8], _ type: UInt16, _ names: NamePrivacy, to html: inout HTMLText) {
     var text: [UInt8] = []
     switch names {
-    case .full: if !name.isEmpty { NamePresentation.append(wire: name, to: &text) }
+    case .full: if !name.isEmpty { DNSName.appendPresentation(name, to: &text) }
     case .hash(let key): appendIdentifier(NamePrivacy.hash(wire: name, key: key), to: &text)
     case .off: break
     }

@@ -14,7 +14,7 @@ extension KernelTests {
     /// With the probe, where this kernel lets it run, a dropped loser is proven.
     @Test(arguments: [Scenario.replyClashV4, .sourceClash]) func everyLossIsProvenWithTheProbe(_ scenario: Scenario) throws {
       let outcome = try perform(scenario, probe: "auto")
-      let probing = outcome.metrics.map { $0.sum("racetrack_source_up", ["source": "probe"]) == 1 } ?? false
+      let probing = outcome.metrics.map { $0.sum("racetrack_source_up", ["source": "kernel_probe"]) == 1 } ?? false
       if !probing { print("\(scenario.rawValue): the probe does not run here, scored without it") }
       try Reported.check("\(scenario.rawValue) (probe \(probing ? "on" : "refused"))", outcome, probing ? .probed : .quiet)
     }
