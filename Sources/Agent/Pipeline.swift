@@ -116,6 +116,9 @@ package final class Pipeline {
       case .conntrack:
         let socket = try ConntrackEventSocket(ports: capturedPorts, receiveBuffer: options.eventBuffer)
         try loop.add(socket.descriptor, as: Self.eventsToken, .swept)
+        if !socket.isReceiveBufferForced {
+          log.warn("conntrack's receive buffer is limited by net.core.rmem_max", ["bytes": .integer(Int64(socket.receiveBuffer))])
+        }
         events = consume socket
         eventsLostSeen = 0
       case .counters:
@@ -208,7 +211,7 @@ package final class Pipeline {
     clock.sweep()
     let now = clock.now
     if nextReopen <= now { reopen() }
-    if ring != nil { ring!.collect() }
+    _ = ring?.collect()
     // A device is known before its first packet is looked at.
     drainDevices()
     drainEvents()
@@ -223,14 +226,14 @@ package final class Pipeline {
   private var lastTableSize = Instant.zero
 
   private func drainEvents() {
-    guard events != nil else { return }
     var hasMore = true
     var rounds = 0
     while hasMore && rounds < Self.drainsPerSweep {
-      hasMore = events!.drain { event in
+      let more = events?.drain { event in
         tally.count(event.kind)
         engine.observe(event)
       }
+      hasMore = more ?? false
       rounds += 1
     }
     if hasMore { loop.requestSweep() }
@@ -238,11 +241,11 @@ package final class Pipeline {
 
   /// - Returns: the number of frames.
   private func drainPackets(_ now: Instant) -> Int {
-    guard ring != nil else { return 0 }
     let horizon = WallTime(nanoseconds: clock.wallNow.nanoseconds - Self.reorderWindow)
-    let count = ring!.process(upTo: horizon) { header, bytes in
+    let taken = ring?.process(upTo: horizon) { header, bytes in
       take(header, bytes)
     }
+    let count = taken ?? 0
     tally.frames &+= UInt64(count)
     if let held = ring?.heldFrames, held > 0 { loop.requestSweep() }
     return count
@@ -266,8 +269,7 @@ package final class Pipeline {
   private func wall(at instant: Instant) -> WallTime { WallTime(nanoseconds: clock.wallNow.nanoseconds &- (clock.now - instant)) }
 
   private func noteLosses(_ now: Instant) {
-    if ring != nil {
-      let statistics = ring!.statistics()
+    if let statistics = ring?.statistics() {
       tally.packets = statistics.packets
       let lost = statistics.drops
       if lost != packetsLostSeen {
@@ -279,8 +281,7 @@ package final class Pipeline {
       }
       lastPacketStatistics = now
     }
-    if events != nil {
-      let lost = events!.readLost()
+    if let lost = events?.readLost() {
       if lost != eventsLostSeen {
         engine.blindBegan(.conntrack, at: lastSweep, wall: wall(at: lastSweep), lost: lost &- eventsLostSeen)
         tally.eventsLost &+= lost &- eventsLostSeen
@@ -298,7 +299,7 @@ package final class Pipeline {
     needsResync = false
     if engine.isBlind(.conntrack) { engine.forgetEntries() }
     do throws(SetupError) {
-      let dump = try requests!.dump(ports: capturedPorts) { event in engine.observe(event) }
+      guard let dump = try requests?.dump(ports: capturedPorts, { event in engine.observe(event) }) else { return }
       log.debug("read the conntrack table", ["entries": .integer(Int64(dump.entries)), "kept": .integer(Int64(dump.matched))])
       if dump.isIncomplete {
         log.warn("the conntrack table changed while it was read: reading it again")
@@ -315,9 +316,8 @@ package final class Pipeline {
   // MARK: Counters, devices, ports
 
   private func readCounters(withTableSize: Bool) {
-    guard requests != nil else { return }
     do throws(SetupError) {
-      let sample = try requests!.readCounters(into: &accumulator, withTableSize: withTableSize)
+      guard let sample = try requests?.readCounters(into: &accumulator, withTableSize: withTableSize) else { return }
       lastCounters = sample.after
       tally.counters = sample.counters
       tally.features = sample.features
@@ -335,8 +335,7 @@ package final class Pipeline {
   }
 
   private func drainDevices() {
-    guard devices != nil else { return }
-    devices!.drain { change in
+    devices?.drain { change in
       switch change {
       case .deviceChanged(let device):
         if let interfaces = options.interfaces, !interfaces.contains(device.name) {
@@ -359,8 +358,8 @@ package final class Pipeline {
     capturedPorts = Array((options.engine.ports + engine.takeNewPorts()).prefix(PacketFilter.maximumPorts))
     log.info("also watching a backend's port", ["ports": .text(capturedPorts.map { String($0) }.joined(separator: " "))])
     do throws(SetupError) {
-      if events != nil { try events!.setPorts(capturedPorts) }
-      if ring != nil { try ring!.setPorts(capturedPorts) }
+      try events?.setPorts(capturedPorts)
+      try ring?.setPorts(capturedPorts)
       // Entries that are older than the filter gave no event.
       needsResync = true
     } catch {

@@ -114,8 +114,6 @@ struct CounterHistory: ~Copyable {
     /// drop moved on its own or early_drop moved while the table was nearly full.
     var tableWasFull = false
     var earlyDropMoved = false
-    /// More failures than the candidates can account for.
-    var hasForeignFailures = true
   }
 
   /// Judges the readings in the second around `time`. Times within one tick of 10 ms share one answer.
@@ -162,7 +160,6 @@ struct CounterHistory: ~Copyable {
     let moved = usesInsertFailed ? result.insertFailed : result.drop
     if moved == 0 {
       result.finding = .quiet
-      result.hasForeignFailures = false
       return result
     }
     // Candidates from a little before the first reading, oldest first.
@@ -202,10 +199,8 @@ struct CounterHistory: ~Copyable {
     }
     if trail.isConstant && dropTrail.isConstant && !hasGap && !result.chainTooLongMoved && !result.tableWasFull {
       result.finding = .exact
-      result.hasForeignFailures = false
     } else if trail.fell ?? (moved < UInt64(max(0, certain - possibleAtFirst))) {
       result.finding = .insufficient
-      result.hasForeignFailures = false
     } else {
       result.finding = .shared
     }

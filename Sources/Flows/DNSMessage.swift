@@ -40,9 +40,3 @@ package enum QueryType {
     return "TYPE\(type)"
   }
 }
-
-/// Response code mnemonics (IANA DNS parameters).
-package enum ResponseCode {
-  package static let serverFailure: UInt16 = 2
-  package static let nameError: UInt16 = 3
-}

@@ -21,12 +21,6 @@ package enum TransportProtocol: UInt8, BitwiseCopyable, Sendable {
   case udp = 17
 }
 
-/// Which of an entry's two tuples. Corresponds to `enum ip_conntrack_dir`.
-package enum Direction: UInt8, BitwiseCopyable, Sendable {
-  case original = 0
-  case reply = 1
-}
-
 /// Source, destination and IP protocol of one direction of a flow.
 @usableFromInline
 package struct FiveTuple: BitwiseCopyable, Hashable, Sendable {
