@@ -33,6 +33,9 @@ package struct Engine: ~Copyable {
   /// An entry that nothing used for so long may be gone: net/netfilter/nf_conntrack_proto_udp.c, `udp_timeouts`. The kernel filter keeps the
   /// end of answered entries from us.
   static let entryTime = 30 * Nanoseconds.perSecond
+  /// Age at which a transmission is first looked at: an answered one goes then, unless some other stands unsent whose witness it may be. Those
+  /// that race with it came within `lookupTime` and are known as suspects by now.
+  static let firstLook = Nanoseconds.perSecond / 4
   /// Age at which a transmission without a sent leg is looked at for the first time.
   static let suspectAge = 5 * Nanoseconds.perMillisecond
   /// Age at which its evidence for a failed insertion is gathered.
@@ -55,6 +58,8 @@ package struct Engine: ~Copyable {
   var nextIncident: UInt64 = 0
   var now: Instant
   var wallNow: WallTime
+  /// When the latest transmission that was found unsent was asked.
+  var lastSuspect = Instant.zero
   var resolvedTold = 0
   var resolvedSecond: Int64 = 0
 

@@ -68,6 +68,7 @@ extension Engine {
       recent.removeFirst()
       guard isUnsent(item) else { continue }
       wantsCounters = true
+      lastSuspect = item.asked
       _ = suspects.append(item)
     }
   }
@@ -99,7 +100,7 @@ extension Engine {
     case .answered:
       // By the wheel's time: where the agent slept, its neighbours' verdicts are yet to fall.
       let end = transmissions.slots[slot].asked + Self.witnessTime
-      if timers.time < end {
+      if timers.time < end && transmissions.slots[slot].asked - lastSuspect < Self.witnessTime {
         timers.set(slot, at: end)
       } else if siblingWaits(slot) && now - transmissions.slots[slot].asked < configuration.timeout {
         timers.set(slot, at: now + Self.assessAge)
@@ -115,7 +116,7 @@ extension Engine {
 
   private mutating func fireOpen(_ slot: Int32, _ transmission: Transmission) {
     guard now >= transmission.asked + Self.forwardingTime else {
-      // Set beyond the end of a wheel that had not been turned for long.
+      // The first look, or set beyond the end of a wheel that had not been turned for long.
       timers.set(slot, at: transmission.asked + Self.forwardingTime)
       return
     }

@@ -217,7 +217,7 @@ extension Engine {
       transmissions.slots[slot].sentSource = packet.source
       transmissions.slots[slot].sentDestination = packet.destination
     }
-    timers.set(slot, at: packet.time + Self.forwardingTime)
+    timers.set(slot, at: packet.time + Self.firstLook)
     if cameOverUplink {
       transmissions.slots[slot].isVantageSettled = false
       transmissions.slots[slot].vantage = .transit
