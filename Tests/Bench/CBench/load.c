@@ -102,7 +102,8 @@ static int send_all(int fd, const struct bench_load *load, const struct sockaddr
 }
 
 int bench_send(const struct bench_load *load) {
-  struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_ifindex = (int)if_nametoindex(load->device), .sll_halen = 6};
+  struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_halen = 6};
+  address.sll_ifindex = (int)if_nametoindex(load->device);
   int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0), size = 8 << 20;
   if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) < 0 || bind(fd, (struct sockaddr *)&address, sizeof address) < 0) {
     perror("load");
