@@ -48,6 +48,10 @@ package struct SelfTest {
     if let example = Self.example(pipeline.records) { write("\nfor example:\n\(renderRecord(example))\n") }
     let outcome = score.outcome(lossesWanted: options.losses)
     write("\n\(SelfTestTable.render(score))\(SelfTestTable.conclusion(score, outcome))\n")
+    // Who has to find out why needs the evidence that was written with them.
+    if outcome == .failed {
+      for record in score.wrong { write("\nwrong:\n\(renderRecord(.lost(record)))\n") }
+    }
     return switch outcome {
     case .proved: 0
     case .failed: 1

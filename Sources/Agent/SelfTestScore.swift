@@ -19,9 +19,12 @@ package struct SelfTestScore: Sendable {
   /// Records of queries that nobody sent.
   package private(set) var strangers = 0
   package private(set) var totals: EngineTotals
-  /// A wrong record, for the message below the table.
-  package private(set) var firstFalse: LostQuery?
+  /// The first wrong records, for what is printed below the table.
+  package private(set) var wrong: [LostQuery] = []
+  package var firstFalse: LostQuery? { wrong.first }
   package private(set) var firstMissed: SelfTestQuery?
+
+  private static let wrongKept = 5
 
   private struct Key: Hashable {
     var client: Endpoint
@@ -52,7 +55,7 @@ package struct SelfTestScore: Sendable {
       let key = Key(client: record.client, server: record.server, dnsID: record.dnsID, type: record.queryType, name: record.name)
       guard var place = places[key] else {
         strangers += 1
-        if firstFalse == nil { firstFalse = record }
+        if wrong.count < Self.wrongKept { wrong.append(record) }
         continue
       }
       let truth = truths[place.row]
@@ -64,7 +67,7 @@ package struct SelfTestScore: Sendable {
         rows[place.row].grades[Int(record.grade.rawValue)] += 1
       } else {
         rows[place.row].wrong += 1
-        if firstFalse == nil { firstFalse = record }
+        if wrong.count < Self.wrongKept { wrong.append(record) }
       }
       places[key] = place
     }

@@ -68,7 +68,8 @@ extension Engine {
     let others = neighbours(client: transmission.client, server: transmission.server, near: transmission.asked, beside: mine)
     if others.firstSent == .zero {
       evidence.kind = .ownEntry
-      evidence.isCertain = !others.hasUnsent && others.isComplete
+      // Who was a candidate half a second on had a winner beside it, which is forgotten by now.
+      evidence.isCertain = !others.hasUnsent && others.isComplete && transmission.candidate < 0
     } else if others.firstSent < transmission.asked {
       evidence.kind = .earlierEntry
     } else {
@@ -133,6 +134,25 @@ extension Engine {
     var hasUnsent = false
     /// False where the socket has more transmissions than are looked at.
     var isComplete = true
+  }
+
+  /// True if a transmission of the same socket that was asked around this one was not forwarded yet: its verdict may need this one as a witness,
+  /// and falls late where the path has not shown its legs.
+  func neighbourWaits(_ slot: Int32) -> Bool {
+    let client = transmissions.slots[slot].client
+    let asked = transmissions.slots[slot].asked
+    var other = transmissions.first(socket: transmissions.socketKey(client))
+    var steps = 0
+    while other >= 0, steps < TransmissionTable.longestWalk {
+      if other != slot && transmissions.slots[other].state == .open && !transmissions.slots[other].wasSent && !transmissions.slots[other].hasCome
+        && transmissions.slots[other].client == client && (transmissions.slots[other].asked - asked).magnitude <= UInt64(2 * Self.lookupTime)
+      {
+        return true
+      }
+      other = transmissions.after(socket: other)
+      steps += 1
+    }
+    return false
   }
 
   /// The transmissions on this tuple that were asked around `near`, beside the slot `mine`.

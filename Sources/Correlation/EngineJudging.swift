@@ -100,8 +100,11 @@ extension Engine {
     case .answered:
       // By the wheel's time: where the agent slept, its neighbours' verdicts are yet to fall.
       let end = transmissions.slots[slot].asked + Self.witnessTime
-      if timers.time < end && transmissions.slots[slot].asked - lastSuspect < Self.witnessTime {
+      let mayBeWitness = transmissions.slots[slot].asked - lastSuspect < Self.witnessTime
+      if timers.time < end && mayBeWitness {
         timers.set(slot, at: end)
+      } else if mayBeWitness && now - transmissions.slots[slot].asked < configuration.timeout + Self.witnessTime && neighbourWaits(slot) {
+        timers.set(slot, at: now + Self.assessAge)
       } else if siblingWaits(slot) && now - transmissions.slots[slot].asked < configuration.timeout {
         timers.set(slot, at: now + Self.assessAge)
       } else {
