@@ -25,6 +25,8 @@ struct CounterHistory: ~Copyable {
   static let lag: Int64 = 300 * Nanoseconds.perMicrosecond
   /// Settled readings within this time count as one moment.
   static let moment: Int64 = 25 * Nanoseconds.perMillisecond
+  /// Within this time an insertion that was held up is counted, even where virtual processors have to wait for a real one.
+  static let delay: Int64 = 100 * Nanoseconds.perMillisecond
   /// Readings further apart than this (the period of an idle node, and a sweep or two) prove no exact count.
   static let longestGap: Int64 = 3 * Nanoseconds.perSecond / 2
   /// Half of "the second around".
@@ -227,15 +229,16 @@ private struct ResidualTrail {
     var since = Instant.zero
     var value = Int64.min
     var isSet: Bool { value != .min }
-    /// Takes a later reading in: the highest of those that lie within a moment of the first.
-    mutating func take(_ value: Int64, at time: Instant) {
+    /// Takes a later reading in: the highest of those that lie within `length` of the first.
+    mutating func take(_ value: Int64, at time: Instant, within length: Int64 = CounterHistory.moment) {
       if !isSet { since = time }
-      if time - since <= CounterHistory.moment { self.value = max(self.value, value) }
+      if time - since <= length { self.value = max(self.value, value) }
     }
   }
 
   private var start = Moment()
   private var after = Moment()
+  private var settled = Moment()
   private var before = Int64.min
   private var end = Int64.min
   /// The last four settled readings.
@@ -244,7 +247,10 @@ private struct ResidualTrail {
 
   mutating func add(_ value: Int64, at time: Instant, isBefore: Bool) {
     start.take(value, at: time)
-    if !isBefore { after.take(value, at: time) }
+    if !isBefore {
+      after.take(value, at: time)
+      settled.take(value, at: time, within: CounterHistory.delay)
+    }
     recent[count & 3] = (time, value)
     count += 1
     var highest = value
@@ -257,6 +263,7 @@ private struct ResidualTrail {
 
   var isConstant: Bool { start.isSet && after.isSet && start.value == before && before == after.value && after.value == end }
 
-  /// True if the residual fell around the time: a candidate there did not fail to insert. Nil where it was not settled on both sides.
-  var fell: Bool? { before != .min && after.isSet ? after.value < before : nil }
+  /// True if the residual fell around the time and stayed down: a candidate there did not fail to insert. Nil where it was not settled on both
+  /// sides.
+  var fell: Bool? { before != .min && settled.isSet ? settled.value < before : nil }
 }

@@ -67,6 +67,23 @@ import Testing
     }
   }
 
+  /// Candidates and readings as an emulated node with busy processors showed them: one insertion came 2 ms late, and no reading followed for 33 ms.
+  @Test func anInsertionThatWasHeldUpIsNotMissing() {
+    let candidates = [-30.7, 1.6, 9.4, 16.4, 22.0, 30.5, 38.4].map { 1000 + $0 }
+    for isLate in [true, false] {
+      let rig = Rig()
+      for time in candidates { rig.candidate(time) }
+      rig.read(400)
+      rig.fail()
+      for time in [990.0, 995.6] { rig.read(time) }
+      rig.fail(2)
+      for time in [1018.5, 1019.0] { rig.read(time) }
+      rig.fail(isLate ? 4 : 3)
+      for time in [1052.5, 1065.8, 1081.2, 1101.6, 1127.1, 1600] { rig.read(time) }
+      #expect(rig.finding(1001.6) == (isLate ? .shared : .insufficient))
+    }
+  }
+
   @Test func manyOfBothAreExact() {
     let times = (0..<400).map { 500 + Double($0) * 2.5 }
     #expect(finding(failures: times.map { $0 + 0.02 }, candidates: times) == .exact)
