@@ -284,7 +284,8 @@ extension Engine {
     if !isObservable { evidence.insert(.pathUnobserved) }
     if transmission.hasCome {
       var loss = judgeUndelivered(transmission, evidence.union([.came, .noDelivered]), isObservable)
-      if transmission.isSentAmbiguous { loss.lower() }
+      // Whose sent leg was not seen, of him it is not known which way he went.
+      if transmission.isSentAmbiguous || !(transmission.wasSent || transmission.isHostClient) { loss.lower() }
       return loss
     }
     if let source = blindPacketSource(transmission.asked, now) {
@@ -299,7 +300,7 @@ extension Engine {
 
   /// An answer came to this node and never left it towards the client from the address that was asked.
   private mutating func judgeUndelivered(_ transmission: Transmission, _ evidence: Evidence, _ isObservable: Bool) -> Loss {
-    let reply = transmission.sentTuple.inverse
+    let reply = replyTuple(transmission)
     let clash = entries.find(reply: reply, zone: nil, natClash: true)
     let hadClash =
       clash >= 0 && entries.entries[clash].isDestroyed && entries.entries[clash].destroyedAt >= transmission.asked
@@ -334,6 +335,18 @@ extension Engine {
       return loss
     }
     return Loss(.answerDroppedOnNode, .none, isObservable && eventsBlind == nil ? .observed : .inferred, evidence)
+  }
+
+  /// The tuple that the answer came with. Where the sent leg was not seen: that of a clash's loser with one of the server's backends, if there is one.
+  private func replyTuple(_ transmission: Transmission) -> FiveTuple {
+    guard !transmission.wasSent else { return transmission.sentTuple.inverse }
+    var row = services.first(transmission.server)
+    while row >= 0 {
+      let reply = FiveTuple(udp: services.rows[row].backend, transmission.client)
+      if entries.find(reply: reply, zone: nil, natClash: true) >= 0 { return reply }
+      row = services.after(row)
+    }
+    return FiveTuple(udp: transmission.server, transmission.client)
   }
 
   /// Why an answer was not translated back, where it can be told.

@@ -74,9 +74,8 @@ extension Engine {
         && (transmission.server == packet.destination || services.find(transmission.server, backend: packet.destination) >= 0)
     }
     if own.slot >= 0 || own.isFurtherCopy { return noteAmbiguity(own) }
-    let unlearned = newestUnsent(packet, key: key) { transmission, services in
-      transmission.client == packet.source && services.first(transmission.server) < 0
-    }
+    // To a backend that no entry has named yet: the first query sent there may be a loser.
+    let unlearned = newestUnsent(packet, key: key) { transmission, _ in transmission.client == packet.source }
     if unlearned.slot >= 0 || unlearned.isFurtherCopy { return noteAmbiguity(unlearned) }
     guard node.isLocal(packet.source.address) else { return Found() }
     return noteAmbiguity(
