@@ -26,8 +26,7 @@ package enum AgentCommand {
   }
 
   private static func refuse(_ line: String) -> Int32 {
-    _ = writeText("racetrack agent: \(line)\n", to: STDERR_FILENO)
-    return ExitCode.cannotRun.rawValue
+    Subcommand.cannotRun("racetrack agent", line)
   }
 }
 
@@ -48,6 +47,8 @@ private final class RunningAgent {
   /// Nanoseconds from a wake-up to the next sleep, the longest so far.
   private var longestTurn: Int64 = 0
   private var nextTick: Instant
+  /// What the log said last about the output of the records.
+  private var toldProblem: String?
 
   init(_ configuration: Configuration, _ log: Log) throws {
     self.configuration = configuration
@@ -135,6 +136,7 @@ private final class RunningAgent {
     incidents.writeDue(pipeline.now, wall, isLast: true)
     incidents.stopped(AgentStopped(time: wall, version: Version.text, cause: "signal", uptime: Clocks.monotonic() - start))
     incidents.finish()
+    tellOutput()
     log.info("stopped")
     log.flushSuppressed()
     return ExitCode.ok.rawValue
@@ -150,12 +152,25 @@ private final class RunningAgent {
   private func tick() {
     nextTick = pipeline.now + Nanoseconds.perSecond
     incidents.writeDue(pipeline.now, Clocks.wall())
+    tellOutput()
     publish()
     publishStatus()
     server.heartbeat()
     // Every source that can run here is open, and the first dump is done, once the loop turns.
     server.setReady(true)
     log.flushSuppressed()
+  }
+
+  /// Once when records begin to wait or be lost, and once when they are written again.
+  private func tellOutput() {
+    let problem = incidents.outputProblem
+    guard problem != toldProblem else { return }
+    toldProblem = problem
+    if let problem {
+      log.error("records cannot be written", ["reason": .text(problem)])
+    } else {
+      log.info("records are written again", ["lost": .unsigned(incidents.undelivered)])
+    }
   }
 
   private func publish() {
@@ -213,7 +228,13 @@ private final class RunningAgent {
     } + [SourceState(source: "kernel_probe", state: .off)]
   }
 
+  /// SIGHUP. A file of records is opened again whatever the configuration says: its name may have been rotated away.
   private func reload() {
+    do throws(OutputError) {
+      try incidents.reopenOutput()
+    } catch {
+      log.error("records go on to the file that was open", ["reason": .text(error.problem)])
+    }
     switch Configuration.reload(configuration) {
     case .failure(let error):
       log.error("configuration not changed", ["reason": .text(error.description)])
@@ -224,10 +245,11 @@ private final class RunningAgent {
 
   private func apply(_ reload: ConfigurationReload) {
     do {
-      // Certificates and users are read again whether or not the file's name changed.
+      // All of it or nothing: what can fail comes first. Certificates and users are read again whether or not the file's name changed.
       let security = try HTTPSecurity(reading: reload.configuration.webConfigFile)
-      try incidents.reconfigure(reload.configuration, now: pipeline.now, wall: Clocks.wall())
+      let options = try incidents.recordOptions(reload.configuration)
       try server.reload(security)
+      incidents.reconfigure(reload.configuration, options, now: pipeline.now, wall: Clocks.wall())
     } catch {
       log.error("configuration not changed", ["reason": .text("\(error)")])
       return

@@ -68,9 +68,13 @@ final class Incidents {
     return key
   }
 
+  /// What `reconfigure` takes; the only part of it that can fail.
+  func recordOptions(_ configuration: Configuration) throws(OutputError) -> RecordOptions {
+    try Self.recordOptions(configuration, randomKey: randomKey)
+  }
+
   /// Takes changed options over; the output and the limiter's counts stay.
-  func reconfigure(_ configuration: Configuration, now: Instant, wall: WallTime) throws(OutputError) {
-    let options = try Self.recordOptions(configuration, randomKey: randomKey)
+  func reconfigure(_ configuration: Configuration, _ options: RecordOptions, now: Instant, wall: WallTime) {
     writeSummary(now, wall, isLast: true)
     writer = RecordWriter(options: options)
     limiter.change(rate: Int64(configuration.incidentsRate), all: configuration.incidentsAll)
@@ -148,7 +152,13 @@ final class Incidents {
   }
 
   /// Waits a little for a slow reader, at the end.
-  func finish() { output.flush(wait: 500) }
+  func finish() { output.finish() }
+
+  /// Opens the file of the records by its name again. On failure the old one stays.
+  func reopenOutput() throws(OutputError) { try output.reopen() }
+
+  /// Why records wait or are lost; nil while all is well.
+  var outputProblem: String? { output.problem }
 
   /// Lines that no reader took.
   var undelivered: UInt64 { output.droppedLines }
