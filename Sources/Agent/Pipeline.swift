@@ -88,6 +88,11 @@ package final class Pipeline {
   package var wallNow: WallTime { clock.wallNow }
   package func isUp(_ source: Source) -> Bool { failures[source.rawValue] == nil }
   package var wakeups: UInt64 { loop.wakeups }
+  /// What ctnetlink sent and was taken for no entry, by reason.
+  package var conntrackErrors: [(reason: StaticString, count: UInt64)] {
+    ConntrackDecodeError.allCases.map { ($0.name, events?.errors($0) ?? 0) }
+      + [("foreign", events?.foreignMessages ?? 0), ("receive", events?.receiveErrors ?? 0), ("dump", tally.dumpErrors)]
+  }
   /// Each CPU's share of the conntrack counters.
   package var countersByCPU: [(cpu: Int, counters: ConntrackCounters)] {
     (0..<accumulator.cpuCount).compactMap { cpu in accumulator.counters(cpu: cpu).map { (cpu, $0) } }
@@ -300,6 +305,7 @@ package final class Pipeline {
     if engine.isBlind(.conntrack) { engine.forgetEntries() }
     do throws(SetupError) {
       guard let dump = try requests?.dump(ports: capturedPorts, { event in engine.observe(event) }) else { return }
+      tally.dumpErrors &+= UInt64(dump.errors)
       log.debug("read the conntrack table", ["entries": .integer(Int64(dump.entries)), "kept": .integer(Int64(dump.matched))])
       if dump.isIncomplete {
         log.warn("the conntrack table changed while it was read: reading it again")
@@ -390,6 +396,8 @@ package struct PipelineTally: Sendable {
   /// As the kernel counts them: taken, still in the ring, and lost.
   package var packets: UInt64 = 0
   package var packetsLost: UInt64 = 0
+  /// Messages of dumps that were no entries.
+  package var dumpErrors: UInt64 = 0
   /// By `DecodeError.rawValue`.
   package var decodeErrors: InlineArray<16, UInt64> = .init(repeating: 0)
   package var counters = ConntrackCounters()

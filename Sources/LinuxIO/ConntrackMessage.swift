@@ -11,6 +11,16 @@ package enum ConntrackDecodeError: UInt8, Error, CaseIterable {
   case badAttribute = 3
   /// A tuple is missing, or has no addresses of one family, or no protocol.
   case noTuple = 4
+
+  /// The value of the label `reason`.
+  package var name: StaticString {
+    switch self {
+    case .shortMessage: "short_message"
+    case .otherType: "other_type"
+    case .badAttribute: "bad_attribute"
+    case .noTuple: "no_tuple"
+    }
+  }
 }
 
 /// ctnetlink messages without a socket: for recordings, fuzzing and tests. The sockets use the same parser.
