@@ -217,6 +217,9 @@ extension HTTPServer {
     }
     guard code != 0 else { return }
     let cause = String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    guard security.tls != nil || !security.users.isEmpty else {
+      throw SetupError("cannot start the web server", code: code, cause: cause.isEmpty ? reason(code) : cause, remedy: "")
+    }
     throw HTTPSecurity.error(cause.isEmpty ? reason(code) : cause, code: code)
   }
 }
