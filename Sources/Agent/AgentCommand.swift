@@ -69,6 +69,7 @@ private final class RunningAgent {
     signals = try Signals()
     incidents = try Incidents(configuration, seed: seed, now: start, wall: startWall)
     let security = try HTTPSecurity(reading: configuration.webConfigFile)
+    try configuration.checkAPIAccess(identifiesClients: security.identifiesClients)
     let addresses =
       configuration.webListenAddresses.map { HTTPListener(HTTPListenAddress(address: $0.address, port: $0.port), scope: .metrics) }
       + [HTTPListener(HTTPListenAddress(address: configuration.webAPIAddress.address, port: configuration.webAPIAddress.port), scope: .all)]
@@ -247,6 +248,7 @@ private final class RunningAgent {
     do {
       // All of it or nothing: what can fail comes first. Certificates and users are read again whether or not the file's name changed.
       let security = try HTTPSecurity(reading: reload.configuration.webConfigFile)
+      try reload.configuration.checkAPIAccess(identifiesClients: security.identifiesClients)
       let options = try incidents.recordOptions(reload.configuration)
       try server.reload(security)
       incidents.reconfigure(reload.configuration, options, now: pipeline.now, wall: Clocks.wall())

@@ -88,7 +88,10 @@ extension KernelTests {
       #expect(result.errors.contains("nobody reads it") && result.errors.split(separator: "\n").count == 1, "\(result.errors)")
     }
 
-    @Test(arguments: [["--no.such.option"], ["--dns.timeout", "soon"], ["--kernel-probe", "maybe"], ["--web.listen-address", "nowhere"]])
+    @Test(arguments: [
+      ["--no.such.option"], ["--dns.timeout", "soon"], ["--kernel-probe", "maybe"], ["--web.listen-address", "nowhere"],
+      ["--web.api-address", "0.0.0.0:10554"],
+    ])
     func badOptionIsOneLineAndStatusTwo(options: [String]) throws {
       let lab = try lab()
       let result = try agent(lab, options)
