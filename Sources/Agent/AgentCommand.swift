@@ -42,7 +42,6 @@ private final class RunningAgent {
   private let start: Instant
   private let startWall: WallTime
   private var page: [UInt8] = []
-  private var statusVersion: StatusVersion?
   private var recentGeneration: UInt64?
   /// Nanoseconds from a wake-up to the next sleep, the longest so far.
   private var longestTurn: Int64 = 0
@@ -73,7 +72,9 @@ private final class RunningAgent {
     let addresses =
       configuration.webListenAddresses.map { HTTPListener(HTTPListenAddress(address: $0.address, port: $0.port), scope: .metrics) }
       + [HTTPListener(HTTPListenAddress(address: configuration.webAPIAddress.address, port: configuration.webAPIAddress.port), scope: .all)]
-    server = try HTTPServer(configuration: HTTPServerConfiguration(listeners: addresses, security: security))
+    var limits = HTTPLimits()
+    limits.pageMilliseconds = 1000
+    server = try HTTPServer(configuration: HTTPServerConfiguration(listeners: addresses, security: security, limits: limits))
     for note in server.notes { log.warn("web server", ["note": .text(note)]) }
     var options = PipelineOptions()
     options.engine.seed = seed
@@ -88,6 +89,7 @@ private final class RunningAgent {
     }
     pipeline = try Pipeline(options, seed: seed, log: log)
     try pipeline.watch(signals.descriptor, as: Pipeline.signalsToken)
+    try pipeline.watch(server.askDescriptor, as: Pipeline.pagesToken)
     pipeline.open()
     if let conntrack = pipeline.failures[Pipeline.Source.conntrack.rawValue], pipeline.failures[Pipeline.Source.packets.rawValue] != nil {
       // Neither what the kernel tracked nor what was asked can be seen: there is nothing to watch.
@@ -116,6 +118,7 @@ private final class RunningAgent {
         "listening": .text(server.addresses.map(\.description).joined(separator: " ")),
       ])
     var isStopping = false
+    publish()
     tick()
     while !isStopping {
       let ready = pipeline.turn(until: nextTick)
@@ -128,6 +131,7 @@ private final class RunningAgent {
           }
         }
       }
+      if ready.contains(Pipeline.pagesToken) && server.wasAsked() { publish() }
       if pipeline.now >= nextTick { tick() }
       longestTurn = max(longestTurn, Clocks.monotonic() - pipeline.now)
     }
@@ -149,13 +153,12 @@ private final class RunningAgent {
     pipeline.engine.records.removeAll(keepingCapacity: true)
   }
 
-  /// Once a second: pages, heartbeat, summaries.
+  /// Once a second: the list of incidents, heartbeat, summaries.
   private func tick() {
     nextTick = pipeline.now + Nanoseconds.perSecond
     incidents.writeDue(pipeline.now, Clocks.wall())
     tellOutput()
-    publish()
-    publishStatus()
+    publishIncidents()
     server.heartbeat()
     // Every source that can run here is open, and the first dump is done, once the loop turns.
     server.setReady(true)
@@ -174,7 +177,10 @@ private final class RunningAgent {
     }
   }
 
+  /// `/metrics` and `/`: at the start, and when a request finds them older than a second. Rendered every second, whether somebody reads them or
+  /// not, they would be a tenth of what 10,000 queries/s cost.
   private func publish() {
+    publishStatus()
     var snapshot = MetricsSnapshot(pipeline, incidents, start: startWall, perCPU: configuration.metricsPerCPU)
     snapshot.log = LogUse(log.counters)
     snapshot.http = HTTPUse(server.counters)
@@ -200,24 +206,23 @@ private final class RunningAgent {
     swap(&page, &self.page)
   }
 
-  /// The pages that show names: on the API address alone unless users are configured. Made again only when something changed.
+  /// The page that shows names: on the API address alone unless users are configured.
   private func publishStatus() {
-    let version = StatusVersion(pipeline, incidents)
-    if version != statusVersion {
-      statusVersion = version
-      let status = StatusSnapshot(pipeline, incidents, sources: sourceStates(), start: startWall, now: pipeline.wallNow)
-      lendPage { page in
-        StatusPage.render(status, into: &page)
-        server.publish(path: "/", contentType: "text/html; charset=utf-8", body: page.span)
-      }
+    let status = StatusSnapshot(pipeline, incidents, sources: sourceStates(), start: startWall, now: pipeline.wallNow)
+    lendPage { page in
+      StatusPage.render(status, into: &page)
+      server.publish(path: "/", contentType: "text/html; charset=utf-8", body: page.span)
     }
-    if incidents.recent.generation != recentGeneration {
-      recentGeneration = incidents.recent.generation
-      // Not into the kept buffer: this page may be a hundred times as long as the others.
-      var records: [UInt8] = []
-      incidents.recent.render(into: &records)
-      server.publish(path: "/api/v1/incidents", contentType: "application/json", body: records.span)
-    }
+  }
+
+  /// Made again only when something changed.
+  private func publishIncidents() {
+    guard incidents.recent.generation != recentGeneration else { return }
+    recentGeneration = incidents.recent.generation
+    // Not into the kept buffer: this page may be a hundred times as long as the others.
+    var records: [UInt8] = []
+    incidents.recent.render(into: &records)
+    server.publish(path: "/api/v1/incidents", contentType: "application/json", body: records.span)
   }
 
   private func sourceStates() -> [SourceState] {

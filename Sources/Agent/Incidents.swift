@@ -21,8 +21,6 @@ final class Incidents {
   private(set) var latest: [LostQuery] = []
   /// Records given to the output (index: `RecordEvent.rawValue`).
   private(set) var written: [UInt64] = Array(repeating: 0, count: RecordEvent.allCases.count)
-  /// Grows with every loss, alert and line.
-  private(set) var generation: UInt64 = 0
   private var line: [UInt8] = []
 
   init(_ configuration: Configuration, seed: UInt64, now: Instant, wall: WallTime) throws(OutputError) {
@@ -90,7 +88,6 @@ final class Incidents {
   }
 
   private func take(_ record: Record, _ now: Instant, _ wall: WallTime) {
-    generation &+= 1
     var alert: Alert?
     let event: RecordEvent
     switch record {
@@ -142,7 +139,6 @@ final class Incidents {
   /// - Returns: false if the output had no room.
   @discardableResult
   private func write(_ event: RecordEvent, isRecent: Bool = false, _ make: (inout [UInt8]) -> Void) -> Bool {
-    generation &+= 1
     line.removeAll(keepingCapacity: true)
     make(&line)
     if isRecent { recent.append(line) }

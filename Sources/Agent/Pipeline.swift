@@ -37,14 +37,14 @@ package final class Pipeline {
   }
 
   /// Frames stamped less than this before a sweep wait for the next, so that copies seen on two CPUs are put in order.
-  private static let reorderWindow = 2 * Nanoseconds.perMillisecond
+  private static var reorderWindow: Int64 { 2 * Nanoseconds.perMillisecond }
   /// While packets come in the counters are read this often, so that what moves them is known to a tenth of a second.
-  private static let busyCounterPeriod = Nanoseconds.perSecond / 10
-  private static let idleCounterPeriod = Nanoseconds.perSecond
+  private static var busyCounterPeriod: Int64 { Nanoseconds.perSecond / 10 }
+  private static var idleCounterPeriod: Int64 { Nanoseconds.perSecond }
   /// Events that come faster than they are taken must not keep the ring waiting; what then overflows is counted and blind.
   private static let drainsPerSweep = 4
   /// How often a source that is down is tried again.
-  private static let reopenPeriod = 10 * Nanoseconds.perSecond
+  private static var reopenPeriod: Int64 { 10 * Nanoseconds.perSecond }
 
   package var engine: Engine
   package private(set) var tally = PipelineTally()
@@ -74,6 +74,7 @@ package final class Pipeline {
   private static let eventsToken = EventToken(1)
   private static let devicesToken = EventToken(2)
   package static let signalsToken = EventToken(3)
+  package static let pagesToken = EventToken(4)
 
   package init(_ options: PipelineOptions, seed: UInt64, log: Log) throws(SetupError) {
     self.options = options
@@ -263,7 +264,12 @@ package final class Pipeline {
       let observation = PacketObservation(
         time: clock.instant(of: header.stamp), wallTime: header.stamp, interface: header.interface, isOutgoing: header.isOutgoing,
         source: packet.source, destination: packet.destination, transport: packet.transport, dns: packet.dns)
-      decoder.withName(in: bytes) { name in engine.observe(observation, name: name) }
+      let start = decoder.nameOffset
+      if start >= 0 {
+        engine.observe(observation, name: bytes.extracting(start..<(start + decoder.nameLength)))
+      } else {
+        decoder.withName(in: bytes) { name in engine.observe(observation, name: name) }
+      }
     } catch {
       tally.decodeErrors[Int(error.rawValue)] &+= 1
     }
@@ -382,7 +388,7 @@ package final class Pipeline {
 
 /// How finely the engine's deadlines are kept.
 private enum TimerGranularity {
-  static let nanoseconds = 10 * Nanoseconds.perMillisecond
+  static var nanoseconds: Int64 { 10 * Nanoseconds.perMillisecond }
 }
 
 /// What the pipeline counted beside the engine.
