@@ -17,7 +17,7 @@ package enum AgentCommand {
     } catch let error as SetupError {
       return refuse(error.description)
     } catch let error as ConfigurationError {
-      return Subcommand.usageError("agent", error.description)
+      return Subcommand.usageError("racetrack agent", error.description)
     } catch let error as OutputError {
       return refuse(error.problem)
     } catch {

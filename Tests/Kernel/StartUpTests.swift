@@ -97,7 +97,7 @@ extension KernelTests {
       let result = try agent(lab, options)
       #expect(result.status == 2)
       #expect(result.errors.split(separator: "\n").count == 1, "\(result.errors)")
-      #expect(result.errors.contains(options[0]), "\(result.errors)")
+      #expect(result.errors.hasPrefix("racetrack agent: \(options[0])"), "\(result.errors)")
     }
   }
 }
