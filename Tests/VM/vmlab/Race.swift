@@ -134,7 +134,7 @@ enum Race: String, CaseIterable {
   private func launch(_ stage: Stage, _ batch: Int, _ treatment: Treatment, _ servers: [String]) throws {
     let lab = stage.lab
     let (pod, other) = (lab.clients[0], lab.clients[1])
-    let common = "race --label batch\(batch) --port-base \(20000 + batch * 1000) --pairs 150 --pace-us 8000 --wait-ms \(self == .late ? 2500 : 1500)"
+    let common = "race --label batch\(batch) --port-base \(20000 + batch * 1000) --pairs 150 --pace-us 16000 --wait-ms \(self == .late ? 2500 : 1500)"
     let from =
       self == .source ? "--from \(pod.v4),\(other.v4) --netns \(pod.namespace),\(other.namespace)" : "--from \(pod.v4)"
     try stage.launch(in: self == .source ? nil : pod, treatment, common, from, "--servers \(servers.joined(separator: ","))")

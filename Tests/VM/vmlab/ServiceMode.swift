@@ -13,7 +13,7 @@ enum ServiceMode: String, CaseIterable {
   func ruleset(_ services: [Service], racing: String, masquerading: Bool) -> Ruleset {
     var rules = Ruleset()
     // An emulated processor may be taken away for milliseconds: only what lasts longer overlaps. Nobody else has to go through it.
-    rules.fillerRules = 6000
+    rules.fillerRules = 3000
     rules.fillerMatch = "ip saddr { \(racing) } udp dport 53"
     rules.hooksNAT = self == .nftables
     guard self == .nftables else { return rules }
