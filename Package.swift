@@ -54,6 +54,8 @@ let package = Package(
 
     // Tests mirror Sources; Kernel runs against the real kernel in namespaces of its own and needs root.
     .executableTarget(name: "racelab", path: "Tests/racelab", cSettings: c, linkerSettings: [.linkedLibrary("pthread")]),
+    // The rows of the compatibility table, run inside a virtual machine.
+    .executableTarget(name: "vmlab", dependencies: ["TestSupport", "racelab"], path: "Tests/VM/vmlab", swiftSettings: testSwift),
     // The benchmark's own programs, and what counts allocations in a process that is not ours to build.
     .target(name: "CBench", dependencies: ["CLinux", "CConntrack"], path: "Tests/Bench/CBench", cSettings: c),
     .executableTarget(name: "racebench", dependencies: ["CBench", "CConntrack", "LinuxIO"], path: "Tests/Bench/racebench", swiftSettings: testSwift),

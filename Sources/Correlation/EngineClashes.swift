@@ -63,9 +63,11 @@ extension Engine {
       evidence.isCertain = transmission.asked - entry.usedAt < Self.entryTime
       return evidence
     }
-    guard entry.newAt - transmission.asked <= 2 * Self.lookupTime else { return evidence }
     // A sibling on the same tuple that was sent made the entry.
     let others = neighbours(client: transmission.client, server: transmission.server, near: transmission.asked, beside: mine)
+    // An event tells by when its entry was made, not when: a starved agent reads it late. A sibling's copy carries the time.
+    let isTimed = others.firstSent >= transmission.asked && others.firstSent - transmission.asked <= Self.lookupTime
+    guard isTimed || entry.newAt - transmission.asked <= 2 * Self.lookupTime else { return evidence }
     if others.firstSent == .zero {
       evidence.kind = .ownEntry
       // Who was a candidate half a second on had a winner beside it, which is forgotten by now.

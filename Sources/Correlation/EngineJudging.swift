@@ -66,7 +66,7 @@ extension Engine {
   mutating func findSuspects() {
     while let item = recent.first, now - item.asked >= Self.suspectAge {
       recent.removeFirst()
-      guard isUnsent(item) else { continue }
+      guard isUnsent(item), !isServedHere(transmissions.slots[item.slot]) else { continue }
       wantsCounters = true
       lastSuspect = item.asked
       _ = suspects.append(item)

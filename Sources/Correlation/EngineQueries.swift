@@ -247,7 +247,8 @@ extension Engine {
       countOpened(packet.dns.queryType)
       count { $0.open &+= 1 }
       joinQuery(slot)
-      if !isHostClient && !isServerLocal && configuration.capturesOutgoing {
+      // A server that is an address of this node may yet be a service with its backends elsewhere (IPVS): that is asked when it is looked at.
+      if !isHostClient && configuration.capturesOutgoing {
         _ = recent.append(
           SlotQueue.Item(slot: slot, generation: transmissions.slots[slot].generation, asked: transmissions.slots[slot].asked))
       }

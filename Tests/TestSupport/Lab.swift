@@ -2,7 +2,7 @@ import Foundation
 import Glibc
 
 /// A node in a network namespace of its own, with pods and backends as further namespaces on routed veth pairs, like a cluster's node with a
-/// routing CNI. Names carry this process's id; everything goes with the object, and what a killed run left goes at the next start.
+/// routing CNI; or with its clients on a bridge, like one with a bridging CNI. Names carry this process's id; everything goes with the object, and what a killed run left goes at the next start.
 ///
 /// Addresses: pod n is 10.40.0.n and fd40::n, backend n is 10.60.0.n and fd60::n. Neighbours are fixed, so that no packet waits for one.
 package final class Lab {
@@ -16,6 +16,13 @@ package final class Lab {
     package let v6: String
     package let device: String
     package func address(_ family: Family) -> String { family == .v4 ? v4 : v6 }
+    package init(name: String, namespace: String, v4: String, v6: String, device: String) {
+      self.name = name
+      self.namespace = namespace
+      self.v4 = v4
+      self.v6 = v6
+      self.device = device
+    }
   }
 
   static let prefix = "rlab"
@@ -39,9 +46,17 @@ package final class Lab {
   package static let nodeV6 = "fdff::1"
   private var servers: [DNSServer] = []
   private var namespaces: [String] = []
+  /// Where the clients' devices lead to.
+  package enum Link: Sendable, Equatable {
+    case routed
+    /// To ports of the bridge `br0`, whose packets go through iptables or not (bridge-nf-call-iptables).
+    case bridged(callsIPTables: Bool)
+  }
+  private let link: Link
 
-  package init(clients clientCount: Int, backends backendCount: Int) throws {
+  package init(clients clientCount: Int, backends backendCount: Int, link: Link = .routed) throws {
     name = Lab.takeName()
+    self.link = link
     for n in 1...clientCount { clients.append(pod("c\(n)", subnet: 40, host: 10 + n, index: n)) }
     for n in 1...backendCount { backends.append(pod("b\(n)", subnet: 60, host: 10 + n, index: 100 + n)) }
     namespaces = [node] + (clients + backends).map(\.namespace)
@@ -74,7 +89,12 @@ package final class Lab {
         + "net.ipv4.conf.default.rp_filter=0 net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
       "ip -n \(node) link set lo up",
     ]
+    if case .bridged(let calls) = link { lines += bridge(calls) }
     for (index, pod) in (clients + backends).enumerated() {
+      if link != .routed && index < clients.count {
+        lines += bridged(pod, index)
+        continue
+      }
       let near = String(format: "02:00:00:00:01:%02x", index)
       let far = String(format: "02:00:00:00:02:%02x", index)
       lines += [
@@ -104,6 +124,47 @@ package final class Lab {
       ]
     }
     return lines.joined(separator: "\n") + "\n"
+  }
+
+  private static let bridgeMAC = "02:00:00:00:50:01"
+
+  private func bridge(_ callsIPTables: Bool) -> [String] {
+    // Without br_netfilter the switch is not there, and off is all there is.
+    let calls =
+      callsIPTables
+      ? "ip netns exec \(node) sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1"
+      : "ip netns exec \(node) sh -c 'for s in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do [ ! -e $s ] || echo 0 > $s; done'"
+    return [
+      "ip -n \(node) link add br0 address \(Lab.bridgeMAC) type bridge",
+      "ip -n \(node) addr add 10.40.0.1/24 dev br0",
+      "ip -n \(node) addr add fd40::1/64 dev br0 nodad",
+      "ip -n \(node) link set br0 up",
+      calls,
+    ]
+  }
+
+  private func bridged(_ pod: Pod, _ index: Int) -> [String] {
+    let far = String(format: "02:00:00:00:02:%02x", index)
+    return [
+      "ip netns add \(pod.namespace)",
+      "ip netns exec \(pod.namespace) sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
+      "ip -n \(node) link add \(pod.device) type veth peer name eth0 netns \(pod.namespace) address \(far)",
+      "ip -n \(node) -batch - <<X",
+      "link set \(pod.device) up master br0",
+      "neigh replace \(pod.v4) lladdr \(far) dev br0 nud permanent",
+      "neigh replace \(pod.v6) lladdr \(far) dev br0 nud permanent",
+      "X",
+      "ip -n \(pod.namespace) -batch - <<X",
+      "link set lo up",
+      "link set eth0 up",
+      "addr add \(pod.v4)/24 dev eth0",
+      "addr add \(pod.v6)/64 dev eth0 nodad",
+      "neigh replace 10.40.0.1 lladdr \(Lab.bridgeMAC) dev eth0 nud permanent",
+      "neigh replace fd40::1 lladdr \(Lab.bridgeMAC) dev eth0 nud permanent",
+      "route add default via 10.40.0.1 dev eth0",
+      "route add default via fd40::1 dev eth0",
+      "X",
+    ]
   }
 
   /// Loads rules into the node's namespace.

@@ -2,6 +2,10 @@
 package struct Ruleset {
   /// Rules between address translation and insertion: the longer they take, the more pairs overlap there.
   package var fillerRules = 2500
+  /// Which packets go through them, as a match: `ip saddr 10.40.0.11 udp dport 53`. Nil: all.
+  package var fillerMatch: String?
+  /// False where another program makes the services: then no chain of type nat is registered.
+  package var hooksNAT = true
   /// Its tables' name: rules of another name are added to those that are loaded.
   package var table = "lab"
   private var services: [(v6: Bool, rule: String)] = []
@@ -36,14 +40,15 @@ package struct Ruleset {
     let filler = String(repeating: "    \(family) daddr \(v6 ? "2001:db8::1" : "203.0.113.1") udp dport 9 drop\n", count: fillerRules)
     return """
       table \(family) \(table) {
-        chain prerouting { type nat hook prerouting priority -100;
-      \(rules(services))  }
+      \(hooksNAT ? "  chain prerouting { type nat hook prerouting priority -100;\n\(rules(services))  }\n" : "")\
         chain forward { type filter hook forward priority 0;
       \(rules(forward))  }
-        chain postrouting { type nat hook postrouting priority 100;
-      \(rules(masquerade))  }
-        chain late { type filter hook postrouting priority 200;
+      \(hooksNAT ? "  chain postrouting { type nat hook postrouting priority 100;\n\(rules(masquerade))  }\n" : "")\
+        chain filler {
       \(filler)  }
+        chain late { type filter hook postrouting priority 200;
+          \(v6 || fillerMatch == nil ? "" : fillerMatch! + " ")jump filler
+        }
       }
 
       """

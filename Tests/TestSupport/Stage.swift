@@ -22,8 +22,8 @@ package final class Stage {
   private var asked: [(queries: [AskedQuery], treatment: Treatment)] = []
   private var noiseLost = 0
 
-  package init(clients: Int, backends: Int, _ rules: (Lab) -> Ruleset, servers: (Lab) throws -> Void) throws {
-    lab = try Lab(clients: clients, backends: backends)
+  package init(clients: Int, backends: Int, link: Lab.Link = .routed, _ rules: (Lab) -> Ruleset, servers: (Lab) throws -> Void) throws {
+    lab = try Lab(clients: clients, backends: backends, link: link)
     try lab.load(rules(lab))
     try servers(lab)
     before = try KernelCounters.read(lab)

@@ -76,6 +76,12 @@ package struct ReceivedQuery: Sendable {
 /// What was done to a client's queries on purpose. With what client and servers saw it gives every loss its cause.
 package enum Treatment: Sendable {
   case replyRace, sourceRace, lateRace
+  /// A and AAAA from one socket to one service, on a kernel that resolves no clash.
+  case serviceRace
+  /// The same, held back by a policy engine until both are under way, on a kernel that then translates the second once more.
+  case heldRace
+  /// No room in the conntrack table.
+  case fullTable
   /// Dropped in the node's forward hook.
   case policy
   /// The answers are dropped in the node's forward hook.
@@ -106,6 +112,9 @@ package struct Truth: Sendable {
       let arrived = unanswered[Arrival(query.key), default: 0] > 0
       switch treatment {
       case .replyRace where !arrived: lost[query.key] = "reply_clash_dropped"
+      case .serviceRace where !arrived: lost[query.key] = "dnat_clash_dropped"
+      case .heldRace where !arrived: lost[query.key] = "clash_misrouted"
+      case .fullTable where !arrived: lost[query.key] = "table_full"
       case .sourceRace where !arrived: lost[query.key] = "snat_clash_dropped"
       case .lateRace where arrived && query.stray != nil: lost[query.key] = "clash_late_reply"
       case .policy where !arrived: lost[query.key] = "dropped_on_node"

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# The compatibility table: boots each kernel and runs each row in it. Ends non-zero if a row is not as it must be.
+#   kernels.sh [--races A,B] [--modes A,B] [--probes off,auto] [--seconds N] [KERNEL...]
+# What cannot be run is a row that says why.
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 2
+seconds=1500
+options=()
+kernels=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --races | --modes | --probes)
+      options+=("$1" "$2")
+      shift
+      ;;
+    --seconds)
+      seconds=$2
+      shift
+      ;;
+    *) kernels+=("$1") ;;
+  esac
+  shift
+done
+[ ${#kernels[@]} -gt 0 ] || kernels=(classic 6.1 6.12)
+if [ -z "${RACETRACK_KERNELS:-}" ] && [ -d ../shared/kernels ]; then
+  RACETRACK_KERNELS=$(cd ../shared/kernels && pwd)
+  export RACETRACK_KERNELS
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+table=$work/table
+status=0
+for kernel in "${kernels[@]}"; do
+  if ! reason=$(Tests/VM/kernel.sh "$kernel" 2>&1 >/dev/null); then
+    printf '%s\t-\t-\t-\t-\t-\t-\t-\t-\t-\tskipped: %s\n' "$kernel" "${reason##*$'\n'}" >>"$table"
+    continue
+  fi
+  folder=$work/$kernel
+  mkdir -p "$folder"
+  extra=()
+  [ "$kernel" = classic ] && extra=(--drops-clashes)
+  {
+    printf 'export RACETRACK_UNDER_TEST=%q RACETRACK_PYTHON=false\n' "$PWD/.build/racetrack"
+    printf 'uname -rv\n'
+    printf '%q ' "$PWD/.build/debug/vmlab" --output /run/out/rows "${extra[@]}" "${options[@]}"
+    printf '\n'
+  } >"$folder/run"
+  echo "== $kernel: booting" >&2
+  Tests/VM/boot.sh "$kernel" "$seconds" "$folder"
+  code=$?
+  cat "$folder/output" 2>/dev/null
+  [ -e "$folder/rows" ] && sed "s/^/$kernel\t/" "$folder/rows" >>"$table"
+  if [ "$code" -ne 0 ]; then
+    status=1
+    [ "$code" -ne 1 ] && printf '%s\t-\t-\t-\t-\t-\t-\t-\t-\t-\tfailed: the machine ended with %s\n' "$kernel" "$code" >>"$table" && tail -20 "$folder/console" 2>/dev/null
+  fi
+done
+echo
+{
+  printf 'kernel\trace\tservices\tprobe\tattached\tsent\tlost\trecall\tprecision\tgrades\toutcome\n'
+  cat "$table"
+} | column -t -s $'\t'
+exit "$status"

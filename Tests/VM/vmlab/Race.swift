@@ -1,0 +1,202 @@
+import TestSupport
+
+/// What is done to a node's queries, one thing at a time.
+enum Race: String, CaseIterable {
+  /// The textbook race: A and AAAA from one socket to one service with three backends.
+  case service
+  /// One socket asks two services that share a backend.
+  case reply
+  /// Two clients masqueraded to one address and port.
+  case source
+  /// One service, two backends that answer after 1.5 s: longer than a loser's entry lives.
+  case late
+  /// A cache on the node whose packets are not tracked, as NodeLocal DNSCache has it.
+  case notrack
+  /// `reply` from a pod on a bridge.
+  case bridged
+  /// The same with bridge-nf-call-iptables.
+  case bridgedCalls = "bridged-nf"
+  /// `service` with two backends, under a policy engine that holds every packet in an NFQUEUE.
+  case nfqueue
+  /// No room in the conntrack table.
+  case full = "full-table"
+
+  /// Why it cannot be done in this mode or on this kernel; nil if it can.
+  func obstacle(_ mode: ServiceMode, _ kernel: Kernel) -> String? {
+    switch self {
+    case .late where kernel.dropsClashes: "this kernel resolves no clash: nothing can come late"
+    case .source where mode == .ipvs: "masquerading of sources is not IPVS's: see the other modes"
+    case .bridgedCalls where !kernel.hasBridgeNetfilter: "this kernel has no br_netfilter"
+    case .notrack where mode != .iptables, .bridged where mode != .nftables, .bridgedCalls where mode != .nftables,
+      .nfqueue where mode != .nftables, .full where mode != .nftables:
+      ""
+    default: nil
+    }
+  }
+
+  /// What is lost in it; nil if nothing may be lost.
+  func verdict(_ kernel: Kernel) -> String? {
+    switch self {
+    case .service: kernel.dropsClashes ? "dnat_clash_dropped" : nil
+    case .reply, .bridged, .bridgedCalls: "reply_clash_dropped"
+    case .source: "snat_clash_dropped"
+    case .late: "clash_late_reply"
+    case .notrack: nil
+    case .nfqueue: kernel.translatesHeldAgain ? "clash_misrouted" : kernel.dropsClashes ? "dnat_clash_dropped" : nil
+    case .full: "table_full"
+    }
+  }
+
+  private func treatment(_ kernel: Kernel) -> Treatment {
+    switch verdict(kernel) {
+    case "dnat_clash_dropped": .serviceRace
+    case "reply_clash_dropped": .replyRace
+    case "snat_clash_dropped": .sourceRace
+    case "clash_late_reply": .lateRace
+    case "clash_misrouted": .heldRace
+    case "table_full": .fullTable
+    default: .ordinary
+    }
+  }
+
+  static let enough = 100
+  static let cache = "169.254.20.10"
+
+  private func services(_ lab: Lab) -> [ServiceMode.Service] {
+    let all = lab.backends.map(\.v4)
+    return [
+      .init(address: "10.96.0.10", backends: [all[0]]), .init(address: "10.96.0.11", backends: [all[0]]),
+      .init(address: "10.96.0.20", backends: self == .service ? all : Array(all.prefix(2))),
+    ]
+  }
+
+  /// Whose queries overlap.
+  private func racing(_ lab: Lab) -> String { self == .source ? "\(lab.clients[0].v4), \(lab.clients[1].v4), \(Lab.nodeV4)" : lab.clients[0].v4 }
+
+  private var link: Lab.Link {
+    switch self {
+    case .bridged: .bridged(callsIPTables: false)
+    case .bridgedCalls: .bridged(callsIPTables: true)
+    default: .routed
+    }
+  }
+
+  /// Twenty ordinary lookups, the race until enough was lost, and meanwhile ordinary lookups of another pod.
+  func perform(_ mode: ServiceMode, _ kernel: Kernel, agent options: [String]) throws -> Stage.Outcome {
+    let stage = try Stage(clients: 2, backends: 3, link: link, { mode.ruleset(services($0), racing: racing($0), masquerading: self == .source) }) {
+      lab in
+      try mode.load(services(lab), masquerading: self == .source, into: lab)
+      for backend in lab.backends { try lab.serve(backend, delayMilliseconds: self == .late ? 1500 : 0) }
+      if self == .notrack { try leaveUntracked(lab) }
+    }
+    let lab = stage.lab
+    var engine: Background?
+    if self == .nfqueue { engine = try hold(lab) }
+    try stage.startAgent(options)
+    let (pod, other) = (lab.clients[0], lab.clients[1])
+    let servers = targets(lab)
+    let ordinary = "ask --count 20 --rate 50"
+    for (index, server) in servers.enumerated() {
+      for client in lab.clients {
+        try stage.launch(in: client, .ordinary, ordinary, "--label warm\(client.name)\(index) --from \(client.v4) --server \(server)")
+      }
+    }
+    try stage.join()
+    if self == .full {
+      try fill(stage)
+      try stage.launch(
+        in: pod, .fullTable, "ask --count 120 --rate 100 --types A --timeout-ms 1500 --label full --from \(pod.v4) --server \(servers[0])")
+      try stage.join()
+    } else {
+      for batch in 0..<6 where batch == 0 || stage.unanswered(treatment(kernel)) < Self.enough && verdict(kernel) != nil {
+        if self != .source && self != .late {
+          try stage.launch(in: other, .ordinary, ordinary, "--label beside\(batch) --from \(other.v4) --server \(servers[0])")
+        }
+        try launch(stage, batch, treatment(kernel), servers)
+        try stage.join()
+      }
+    }
+    defer { withExtendedLifetime(engine) {} }
+    return try stage.finish(settling: 20)
+  }
+
+  /// The addresses that are asked.
+  private func targets(_ lab: Lab) -> [String] {
+    switch self {
+    case .service, .late, .nfqueue: ["10.96.0.20"]
+    case .reply, .bridged, .bridgedCalls: ["10.96.0.10", "10.96.0.11"]
+    case .source: [lab.backends[0].v4]
+    case .notrack: [Self.cache, "10.96.0.10"]
+    case .full: ["10.96.0.10"]
+    }
+  }
+
+  private func launch(_ stage: Stage, _ batch: Int, _ treatment: Treatment, _ servers: [String]) throws {
+    let lab = stage.lab
+    let (pod, other) = (lab.clients[0], lab.clients[1])
+    let common = "race --label batch\(batch) --port-base \(20000 + batch * 1000) --pairs 150 --pace-us 16000 --wait-ms \(self == .late ? 2500 : 1500)"
+    let from =
+      self == .source ? "--from \(pod.v4),\(other.v4) --netns \(pod.namespace),\(other.namespace)" : "--from \(pod.v4)"
+    try stage.launch(in: self == .source ? nil : pod, treatment, common, from, "--servers \(servers.joined(separator: ","))")
+  }
+
+  /// A server on the node, and the rules that NodeLocal DNSCache makes for its addresses.
+  private func leaveUntracked(_ lab: Lab) throws {
+    let addresses = [Self.cache, "10.96.0.10"]
+    var lines = ["ip -n $NODE addr add fd20::10/128 dev lo nodad"]
+    for address in addresses {
+      lines.append("ip -n $NODE addr add \(address)/32 dev lo")
+      for rule in ["PREROUTING -d \(address) -p udp --dport 53", "OUTPUT -d \(address) -p udp --dport 53", "OUTPUT -s \(address) -p udp --sport 53"] {
+        lines.append("ip netns exec $NODE iptables-legacy -t raw -A \(rule) -j CT --notrack")
+      }
+    }
+    try Command.run(["env", "NODE=\(lab.node)", "sh", "-eu"], input: lines.joined(separator: "\n") + "\n")
+    for address in addresses {
+      try lab.serve(Lab.Pod(name: "n", namespace: lab.node, v4: address, v6: address == Self.cache ? "fd20::10" : "::1", device: "lo"))
+    }
+  }
+
+  private func hold(_ lab: Lab) throws -> Background {
+    let engine = try Background(["ip", "netns", "exec", lab.node, Executables.racelab, "hold", "--ms", "30"])
+    guard Clock.poll(seconds: 10, { engine.output.contains("ready") }) else { throw LabError("no policy engine: \(engine.errors)") }
+    try Command.run([
+      "ip", "netns", "exec", lab.node, "iptables-legacy", "-A", "FORWARD", "-p", "udp", "--dport", "53", "-j", "NFQUEUE", "--queue-num", "0",
+    ])
+    return engine
+  }
+
+  /// Lowers the limit, which is the machine's, and fills the node's table with flows of another protocol's port. A large table of buckets, or the
+  /// kernel would find somebody to throw out.
+  private func fill(_ stage: Stage) throws {
+    try Command.run(["sysctl", "-qw", "net.netfilter.nf_conntrack_buckets=262144"])
+    try Command.run(["sysctl", "-qw", "net.netfilter.nf_conntrack_max=200"])
+    let other = stage.lab.clients[1]
+    try stage.launch(
+      in: other, nil,
+      "ask --count 400 --rate 400 --types A --timeout-ms 500 --port 9999 --label fill --from \(other.v4) --server \(stage.lab.backends[2].v4)")
+    try stage.join()
+  }
+
+  static func restore() { _ = try? Command.run(["sysctl", "-qw", "net.netfilter.nf_conntrack_max=65536"]) }
+
+  /// Why a run proves nothing: too little happened, or the kernel does not agree with the clients. Nil if it does prove something.
+  func void(_ outcome: Stage.Outcome, _ kernel: Kernel) -> String? {
+    if let first = outcome.truth.unexplained.first { return "\(outcome.truth.unexplained.count) losses without a certain cause: \(first)" }
+    let counters = outcome.counters
+    guard let verdict = verdict(kernel) else {
+      if counters.insertFailed + counters.drop > 0 { return "the kernel counted \(counters), nothing was lost" }
+      if self == .service && counters.clashResolve < Self.enough / 2 { return "only \(counters.clashResolve) clashes were resolved" }
+      return nil
+    }
+    let lost = outcome.truth.count(verdict)
+    let least = self == .nfqueue || self == .late ? Self.enough / 2 : Self.enough
+    if lost < least { return "only \(lost) lost; the kernel counted \(counters)" }
+    let agrees =
+      switch verdict {
+      case "clash_late_reply", "clash_misrouted": counters.insertFailed == 0 && counters.drop == 0
+      case "table_full": counters.insertFailed == 0 && counters.drop >= lost
+      default: counters.insertFailed == lost && counters.drop == lost
+      }
+    return agrees ? nil : "the kernel counted \(counters), the clients lost \(lost)"
+  }
+}
