@@ -80,6 +80,13 @@ struct Transmission: BitwiseCopyable {
   var joins: Int32
   var joinsGeneration: UInt32
   var stalledKey: UInt64
+  /// The stalled query that this one may retry, if nothing speaks against it until its first look; -1 if none.
+  var mayRetry: Int32
+  var mayRetryGeneration: UInt32
+  /// The retry that was joined is known by its time alone. Without `isJoined`: it was none, this client asks in that rhythm.
+  var isJoinedByPeriod: Bool
+  /// When this client asked for the name afresh, from another socket, while this query waited; `.zero` if it did not.
+  var freshAt: Instant
   var incidentID: UInt64
   var firstVerdict: Verdict
   var firstReason: Reason
@@ -150,7 +157,8 @@ struct TransmissionTable: ~Copyable {
       askedInterface: 0, sentInterface: 0, cameInterface: 0, deliveredInterface: 0, sentSource: .none, sentDestination: .none,
       isSentAmbiguous: false, candidate: -1, name: 0, nameLength: 0, head: slot, attempt: 1, attempts: 1, openAttempts: 0, lostAttempts: 0,
       lastAsked: .zero, accepted: .zero, isAnsweredElsewhere: false, hasTwin: false, isRetired: false, isJoined: false, isStalled: false,
-      joins: -1, joinsGeneration: 0, stalledKey: 0, incidentID: 0, firstVerdict: .unknown, firstReason: .none, firstGrade: .inferred,
+      joins: -1, joinsGeneration: 0, stalledKey: 0, mayRetry: -1, mayRetryGeneration: 0, isJoinedByPeriod: false, freshAt: .zero, incidentID: 0,
+      firstVerdict: .unknown, firstReason: .none, firstGrade: .inferred,
       firstEvidence: [],
       lookupSocket: socketKey, lookupTime: WallTime(nanoseconds: 0), siblingID: 0, siblingType: 0, hasSibling: false)
     byQuestion.insert(slot, hash: questionKey)
@@ -172,11 +180,11 @@ struct TransmissionTable: ~Copyable {
   @inline(__always) func first(socket key: UInt64) -> Int32 { bySocket.first(key) }
   @inline(__always) func after(socket slot: Int32) -> Int32 { bySocket.after(slot) }
 
-  /// Client address and question of a query that waits: where an attempt from another port looks for its predecessor.
-  func stalledKey(_ client: IPAddress, _ questionHash: UInt64) -> UInt64 {
+  /// Client address and name of a query that waits: where an attempt from another port looks for its predecessor.
+  func stalledKey(_ client: IPAddress, _ nameHash: UInt64) -> UInt64 {
     var hash = SeededHash(seed: seed)
     hash.combine(client)
-    hash.combine(questionHash)
+    hash.combine(nameHash)
     return hash.finish()
   }
 
@@ -185,7 +193,7 @@ struct TransmissionTable: ~Copyable {
 
   mutating func markStalled(_ slot: Int32) {
     guard !slots[slot].isStalled else { return }
-    let key = stalledKey(slots[slot].client.address, slots[slot].questionHash)
+    let key = stalledKey(slots[slot].client.address, slots[slot].nameHash)
     slots[slot].stalledKey = key
     slots[slot].isStalled = true
     byStalled.insert(slot, hash: key)
