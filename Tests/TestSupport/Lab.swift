@@ -20,7 +20,7 @@ package final class Lab {
 
   static let prefix = "rlab"
   /// Where outputs, logs and records lie until their owner goes.
-  static let scratch: String = {
+  package static let scratch: String = {
     let path = NSTemporaryDirectory() + "racelab-\(getpid())"
     try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     atexit { rmdir(Lab.scratch) }
@@ -109,6 +109,11 @@ package final class Lab {
   /// Loads rules into the node's namespace.
   package func load(_ ruleset: Ruleset) throws {
     try Command.run(["ip", "netns", "exec", node, "nft", "-f", "-"], input: ruleset.text)
+  }
+
+  /// Deletes the UDP entries that a pod made.
+  package func deleteEntries(of pod: Pod) throws {
+    try Command.run(["ip", "netns", "exec", node, "conntrack", "-D", "-p", "udp", "--orig-src", pod.v4])
   }
 
   /// Starts a DNS server in a backend, on port 53 of both families and on the further UDP ports given.

@@ -89,3 +89,4 @@ int command_ask(int argc, char **argv);
 int command_relay(int argc, char **argv);
 int command_http(int argc, char **argv);
 int command_slow(int argc, char **argv);
+int command_meddle(int argc, char **argv);
