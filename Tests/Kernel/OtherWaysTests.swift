@@ -30,10 +30,11 @@ extension KernelTests {
         with: "race --gap-us 3000 --pairs 50 --pace-us 5000 --wait-ms 300 --from \(pods["c2"]!.v4) --servers 10.96.0.10,10.96.0.11")
       try run.join()
       let before = try KernelCounters.read(in: topology.node)
-      try run.launch(
-        "hostrace", in: "n", .answered,
-        with: "race --pairs 300 --pace-us 1000 --port-base 21000 --wait-ms 500 --from \(Lab.nodeV4) --servers 10.96.0.10,10.96.0.11")
-      try run.join()
+      for (label, own, servers) in [("hostrace", Lab.nodeV4, "10.96.0.10,10.96.0.11"), ("hostracesix", Lab.nodeV6, "fd96::10,fd96::11")] {
+        try run.launch(
+          label, in: "n", .answered, with: "race --pairs 300 --pace-us 1000 --port-base 21000 --wait-ms 300 --from \(own) --servers \(servers)")
+        try run.join()
+      }
       let refused = (try KernelCounters.read(in: topology.node) - before).insertFailed
       try breakSome(topology, pods)
       // What that race moved counts for a second.
@@ -47,10 +48,10 @@ extension KernelTests {
       try run.ask("lost-underlay", pods["udl"]!, "10.77.0.2", .lost, Saying("no_answer", "silent"))
       let page = try run.finish()
       TopologyChecks.check("other ways", run, page)
-      let raced = run.groups.first { $0.label == "hostrace" }!.queries.count
-      print("other ways: of 600 queries of the node's own race \(raced) were sent, the kernel refused \(refused)")
-      #expect(raced + refused == 600, "void: what a process of the node loses is refused at once")
-      #expect(refused >= 20, "void: too few races")
+      let raced = run.groups.filter { $0.label.hasPrefix("hostrace") }.map(\.queries.count)
+      print("other ways: of 600 queries of each race of the node's own \(raced) were sent, the kernel refused \(refused)")
+      #expect(raced.reduce(0, +) + refused == 1200, "void: what a process of the node loses is refused at once")
+      #expect(raced.allSatisfy { $0 <= 580 }, "void: too few races")
       #expect(page.sum("racetrack_conntrack_insert_failed_total") >= Double(refused))
     }
 
@@ -72,6 +73,7 @@ extension KernelTests {
         for a in 2 3; do ip -n $T-out addr add 10.77.0.$a/24 dev vx0; done
         for s in vxl udl; do ip -n $T-out route add $(ip -n $T-n -4 -o route show dev v$s | cut -d' ' -f1) via 10.77.0.1; done
         ip -n $T-n route add 10.96.0.0/24 dev lo
+        ip -n $T-n route add fd96::/64 dev lo
         for a in 11 14; do ip -n $T-n addr add 169.254.20.$a/32 dev lo; done
         ip netns exec $T-n sysctl -qw net.ipv4.ip_nonlocal_bind=1
         ip -n $T-n rule add fwmark 1 lookup 100
@@ -82,30 +84,36 @@ extension KernelTests {
       try topology.nft(
         Topology.services([
           ("10.96.0.10", b["b1"]!), ("10.96.0.11", b["b1"]!), ("10.96.0.12", b["blong"]!), ("10.96.0.13", b["hair"]!), ("10.96.0.14", b["bslow"]!),
-        ]) + """
-          table ip other {
-            chain prerouting { type nat hook prerouting priority -100;
-              ip daddr 10.99.0.1 udp dport 53 redirect to :5300
+        ])
+          + Topology.services([("fd96::10", pods["b1"]!.v6), ("fd96::11", pods["b1"]!.v6)], family: "ip6") + """
+            table ip6 other {
+              chain late { type filter hook postrouting priority 200;
+                oifname != "vb1" accept
+            \(filler.replacing("ip daddr 203.0.113.1", with: "ip6 daddr 2001:db8::1"))  }
             }
-            chain mangle { type filter hook prerouting priority mangle;
-              ip daddr 10.97.0.1 udp dport 53 tproxy to 10.97.0.1:53 meta mark set 1 accept
+            table ip other {
+              chain prerouting { type nat hook prerouting priority -100;
+                ip daddr 10.99.0.1 udp dport 53 redirect to :5300
+              }
+              chain mangle { type filter hook prerouting priority mangle;
+                ip daddr 10.97.0.1 udp dport 53 tproxy to 10.97.0.1:53 meta mark set 1 accept
+              }
+              chain postrouting { type nat hook postrouting priority 100;
+                ip saddr \(b["hair"]!) ip daddr \(b["hair"]!) masquerade
+              }
+              chain raw { type filter hook prerouting priority raw;
+                ip daddr 169.254.20.11 udp dport 53 notrack
+              }
+              chain rawout { type filter hook output priority raw;
+                ip saddr 169.254.20.11 udp sport 53 notrack
+              }
+              chain late { type filter hook postrouting priority 200;
+                oifname != "vb1" accept
+            \(filler)  }
             }
-            chain postrouting { type nat hook postrouting priority 100;
-              ip saddr \(b["hair"]!) ip daddr \(b["hair"]!) masquerade
-            }
-            chain raw { type filter hook prerouting priority raw;
-              ip daddr 169.254.20.11 udp dport 53 notrack
-            }
-            chain rawout { type filter hook output priority raw;
-              ip saddr 169.254.20.11 udp sport 53 notrack
-            }
-            chain late { type filter hook postrouting priority 200;
-              oifname != "vb1" accept
-          \(filler)  }
-          }
 
-          """)
-      try topology.serve(in: "b1", "\(b["b1"]!):53")
+            """)
+      try topology.serve(in: "b1", "\(b["b1"]!):53,[\(pods["b1"]!.v6)]:53")
       try topology.serve(in: "blong", "\(b["blong"]!):53", "--bytes 1200")
       try topology.serve(in: "bslow", "\(b["bslow"]!):53", "--delay-ms 300")
       try topology.serve(in: "hair", "\(b["hair"]!):53")
