@@ -12,7 +12,7 @@ DEPLOY_PACKAGES := prometheus python3-venv
 BENCH_PACKAGES := conntrack tcpdump curl procps python3
 TEST_PACKAGES := iptables conntrack curl openssl procps prometheus python3-venv
 # Real resolvers, the server that they ask, and the witness of what they send. prometheus brings a program with Go's resolver.
-TEST_PACKAGES += gcc musl-tools libc-ares-dev bind9-dnsutils dnsmasq-base dnsperf tcpdump util-linux
+TEST_PACKAGES += gcc musl-tools libc-ares-dev bind9-dnsutils dnsmasq-base unbound dnsperf tcpdump util-linux
 
 .PHONY: help build run demo test score check bench image clean deploy-check build-packages run-packages test-packages bench-packages image-packages deploy-packages
 
@@ -53,12 +53,14 @@ image: build run-packages image-packages ## build the image without a registry, 
 clean: ## remove what was built
 	rm -rf .build
 
-# Installs the packages of $(1) that are missing.
+# Installs the packages of $(1) that are missing. Services that come with them (prometheus, unbound) are not started: policy-rc.d says so while apt runs.
 define install
 	@missing=(); for package in $(1); do \
 	  dpkg-query -W -f '$${Status}' "$$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$$package"); done; \
 	if [ "$${#missing[@]}" -gt 0 ]; then \
 	  echo "installing: $${missing[*]}"; \
+	  if [ ! -e /usr/sbin/policy-rc.d ]; then \
+	    trap 'rm -f /usr/sbin/policy-rc.d' EXIT; printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; fi; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
 endef
 

@@ -94,6 +94,7 @@ extension Engine {
   // MARK: Timers
 
   mutating func fire(_ slot: Int32) {
+    if transmissions.slots[slot].mayRetry >= 0 { settleRetry(slot) }
     switch transmissions.slots[slot].state {
     case .free:
       break
@@ -122,6 +123,7 @@ extension Engine {
     guard now >= transmission.asked + Self.forwardingTime else {
       // The first look, or set beyond the end of a wheel that had not been turned for long.
       timers.set(slot, at: transmission.asked + Self.forwardingTime)
+      if transmission.isVantageSettled && transmission.vantage == .client { transmissions.markStalled(transmission.head) }
       return
     }
     guard transmission.isVantageSettled else {

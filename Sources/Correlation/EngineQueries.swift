@@ -375,7 +375,7 @@ extension Engine {
     transmissions.slots[slot].siblingType = transmissions.slots[other].queryType
   }
 
-  private mutating func joinFromAnotherPort(_ slot: Int32, _ head: Int32) {
+  mutating func joinFromAnotherPort(_ slot: Int32, _ head: Int32) {
     transmissions.slots[slot].joins = head
     transmissions.slots[slot].joinsGeneration = transmissions.slots[head].generation
     transmissions.slots[slot].lookupSocket = transmissions.slots[head].lookupSocket
@@ -384,25 +384,5 @@ extension Engine {
     transmissions.slots[head].attempts &+= 1
     transmissions.slots[head].lastAsked = transmissions.slots[slot].asked
     count { $0.retries &+= 1 }
-  }
-
-  /// Joins an attempt from a new port (Go, single-request-reopen) to the query that it retries: the same client and question, 0.9 to 1.1
-  /// resolver time-outs of 5 s before, not answered.
-  private mutating func joinStalled(_ slot: Int32) {
-    let mine = transmissions.slots[slot]
-    var other = transmissions.first(stalled: transmissions.stalledKey(mine.client.address, mine.questionHash))
-    var steps = 0
-    while other >= 0, steps < TransmissionTable.longestWalk {
-      let waiting = transmissions.slots[other]
-      let gap = mine.asked - waiting.lastAsked
-      if waiting.questionHash == mine.questionHash && waiting.client.address == mine.client.address && waiting.client.port != mine.client.port
-        && waiting.accepted == .zero && !waiting.isJoined && gap >= 45 * Nanoseconds.perSecond / 10 && gap <= 55 * Nanoseconds.perSecond / 10
-      {
-        joinFromAnotherPort(slot, other)
-        return
-      }
-      other = transmissions.after(stalled: other)
-      steps += 1
-    }
   }
 }

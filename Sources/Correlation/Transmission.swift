@@ -90,6 +90,10 @@ struct Transmission: BitwiseCopyable {
     var siblingID: UInt16 = 0
     var siblingType: UInt16 = 0
     var stalledKey: UInt64 = 0
+    var mayRetry: Int32 = -1
+    var mayRetryGeneration: UInt32 = 0
+    var freshAt = Instant.zero
+    var isJoinedByPeriod = false
     var incidentID: UInt64 = 0
     /// Of the query that this one retries from another port; 0 where it retries none.
     var lookupSocket: UInt64 = 0
@@ -185,6 +189,25 @@ extension Transmission {
   var stalledKey: UInt64 {
     get { hasStory ? story.stalledKey : 0 }
     set { tell { $0.stalledKey = newValue } }
+  }
+  /// The stalled query that this one may retry, if nothing speaks against it until its first look; -1 if none.
+  var mayRetry: Int32 {
+    get { hasStory ? story.mayRetry : -1 }
+    set { tell { $0.mayRetry = newValue } }
+  }
+  var mayRetryGeneration: UInt32 {
+    get { hasStory ? story.mayRetryGeneration : 0 }
+    set { tell { $0.mayRetryGeneration = newValue } }
+  }
+  /// The retry that was joined is known by its time alone. Without `isJoined`: it was none, this client asks in that rhythm.
+  var isJoinedByPeriod: Bool {
+    get { hasStory && story.isJoinedByPeriod }
+    set { tell { $0.isJoinedByPeriod = newValue } }
+  }
+  /// When this client asked for the name afresh, from another socket, while this query waited; `.zero` if it did not.
+  var freshAt: Instant {
+    get { hasStory ? story.freshAt : .zero }
+    set { tell { $0.freshAt = newValue } }
   }
   var incidentID: UInt64 {
     get { hasStory ? story.incidentID : 0 }

@@ -62,11 +62,11 @@ struct TransmissionTable: ~Copyable {
   @inline(__always) func first(socket key: UInt64) -> Int32 { bySocket.match(bySocket.first(key), key) }
   @inline(__always) func after(socket slot: Int32) -> Int32 { bySocket.nextAlike(slot) }
 
-  /// Client address and question of a query that waits: where an attempt from another port looks for its predecessor.
-  func stalledKey(_ client: IPAddress, _ questionHash: UInt64) -> UInt64 {
+  /// Client address and name of a query that waits: where an attempt from another port looks for its predecessor.
+  func stalledKey(_ client: IPAddress, _ nameHash: UInt64) -> UInt64 {
     var hash = SeededHash(seed: seed)
     hash.combine(client)
-    hash.combine(questionHash)
+    hash.combine(nameHash)
     return hash.finish()
   }
 
@@ -75,7 +75,7 @@ struct TransmissionTable: ~Copyable {
 
   mutating func markStalled(_ slot: Int32) {
     guard !slots[slot].isStalled else { return }
-    let key = stalledKey(slots[slot].client.address, slots[slot].questionHash)
+    let key = stalledKey(slots[slot].client.address, slots[slot].nameHash)
     slots[slot].stalledKey = key
     slots[slot].isStalled = true
     byStalled.insert(slot, hash: key)

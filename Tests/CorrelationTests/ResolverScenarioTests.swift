@@ -201,4 +201,83 @@ import Testing
     let closed = try #require(scenario.closings.first)
     #expect(closed.impact == .failed && closed.attempts == 1)
   }
+
+  /// A lost AAAA and, after `gap`, the same from another port with another ID; `more` is what else happens then.
+  private func retried(after gap: Int64, _ more: (Scenario) -> Void = { _ in }) throws -> (Scenario, ClosedQuery) {
+    let scenario = Scenario()
+    scenario.warmUp()
+    Ask(scenario, port: 40000, id: 1, name: "x.lab.test", type: QueryType.a).answered()
+    Ask(scenario, port: 40001, id: 2, name: "x.lab.test", type: QueryType.aaaa).asked()
+    scenario.wait(gap)
+    Ask(scenario, port: 40002, id: 3, name: "x.lab.test", type: QueryType.aaaa).answered()
+    more(scenario)
+    scenario.wait(20 * second)
+    #expect(scenario.isConserved && scenario.losses.count == 1)
+    return (scenario, try #require(scenario.closings.first))
+  }
+
+  /// Go with `timeout:1` or `timeout:2`: the retry is known by its time, and by coming alone.
+  @Test(arguments: [second, 2 * second]) func aRetryAfterAnotherTimeOut(_ gap: Int64) throws {
+    let (scenario, closed) = try retried(after: gap)
+    #expect(closed.impact == .delayed && !closed.impactObserved && closed.attempts == 2)
+    #expect(abs(closed.delay - gap) < 50 * millisecond)
+    #expect(scenario.engine.totals.retries == 1 && scenario.closings.count == 1)
+  }
+
+  /// The retry is lost as well.
+  @Test func aRetryThatIsLostToo() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    for (port, wait) in [(UInt16(40000), second), (40001, 20 * second)] {
+      Ask(scenario, port: port, id: port, name: "x.lab.test", type: QueryType.aaaa).asked()
+      scenario.wait(wait)
+    }
+    #expect(scenario.losses.count == 2 && scenario.isConserved)
+    #expect(scenario.closings.contains { $0.impact == .failed && $0.attempts == 2 && !$0.impactObserved })
+  }
+
+  /// Who asks for the A again as well, before or after the AAAA, looks the name up afresh: the first lookup goes on waiting.
+  @Test(arguments: [true, false]) func aFreshLookupAtTheTimeOfARetry(asksBefore: Bool) throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    Ask(scenario, port: 40000, id: 1, name: "x.lab.test", type: QueryType.a).answered()
+    Ask(scenario, port: 40001, id: 2, name: "x.lab.test", type: QueryType.aaaa).asked()
+    scenario.wait(second)
+    let a = Ask(scenario, port: 40002, id: 3, name: "x.lab.test", type: QueryType.a)
+    let aaaa = Ask(scenario, port: 40003, id: 4, name: "x.lab.test", type: QueryType.aaaa)
+    for ask in asksBefore ? [a, aaaa] : [aaaa, a] { ask.answered() }
+    scenario.wait(20 * second)
+    let closed = try #require(scenario.closings.first)
+    #expect(closed.impact == .failed && closed.attempts == 1)
+    #expect(scenario.engine.totals.retries == 0)
+  }
+
+  /// A probe that asks every second for one type is not a resolver that asks again.
+  @Test func whoAsksEverySecondIsNoRetry() throws {
+    let (_, closed) = try retried(after: second) { scenario in
+      for port in UInt16(40003)...40006 {
+        scenario.wait(second)
+        Ask(scenario, port: port, id: port, name: "x.lab.test", type: QueryType.aaaa).answered()
+      }
+    }
+    #expect(closed.impact == .failed && closed.attempts == 1)
+  }
+
+  /// Both are lost and both are asked again: two retries, no fresh lookup.
+  @Test func bothAreRetriedAfterAnotherTimeOut() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let types = [QueryType.a, QueryType.aaaa]
+    for (index, type) in types.enumerated() {
+      Ask(scenario, port: UInt16(40000 + index), id: UInt16(1 + index), name: "x.lab.test", type: type).asked()
+    }
+    scenario.wait(second)
+    for (index, type) in types.enumerated() {
+      Ask(scenario, port: UInt16(41000 + index), id: UInt16(9 + index), name: "x.lab.test", type: type).answered()
+    }
+    scenario.wait(20 * second)
+    #expect(scenario.closings.count == 2)
+    #expect(scenario.closings.allSatisfy { $0.impact == .delayed && $0.attempts == 2 && !$0.impactObserved })
+    #expect(scenario.isConserved)
+  }
 }

@@ -8,20 +8,25 @@ enum ResolverCase: String, CaseIterable, Sendable {
   case go, goSingleRequest, goTimeout1
   case dig
   case searchGlibc, searchMusl, searchGo
+  /// Against unbound; all others ask dnsmasq.
+  case unboundGlibc, unboundMusl, unboundGo, unboundSearch
+  /// More addresses than a datagram without EDNS holds: the answer is cut off, and the program asks again over TCP.
+  case unboundTruncated
 
-  static let searching: [ResolverCase] = [.searchGlibc, .searchMusl, .searchGo]
+  static let searching: [ResolverCase] = [.searchGlibc, .searchMusl, .searchGo, .unboundSearch]
   static let losing = allCases.filter { !$0.lost.isEmpty }
   static let silent = allCases.filter { $0.lost.isEmpty }
 
   var number: Int { ResolverCase.allCases.firstIndex(of: self) ?? 0 }
   /// One letter and a zone: every name is as long as every other, so that the type of the question is at a fixed place.
-  var name: String { String(UnicodeScalar(UInt8(97 + number))) + ".lab.test" }
+  var name: String { String(UnicodeScalar(UInt8(97 + number))) + (self == .unboundTruncated ? ".big.test" : ".lab.test") }
+  var asksUnbound: Bool { [.unboundGlibc, .unboundMusl, .unboundGo, .unboundSearch, .unboundTruncated].contains(self) }
 
   var resolver: Resolver {
     switch self {
-    case .musl, .muslLostA, .muslTimeout1, .muslTwoServers, .searchMusl: .musl
+    case .musl, .muslLostA, .muslTimeout1, .muslTwoServers, .searchMusl, .unboundMusl: .musl
     case .cares, .caresTwoServers: .cares
-    case .go, .goSingleRequest, .goTimeout1, .searchGo: .go
+    case .go, .goSingleRequest, .goTimeout1, .searchGo, .unboundGo: .go
     case .dig: .dig
     default: .glibc
     }
@@ -36,10 +41,11 @@ enum ResolverCase: String, CaseIterable, Sendable {
       case .glibcSingleRequestReopen: "options single-request-reopen"
       case .glibcUseVC: "options use-vc"
       case .glibcTimeout1, .muslTimeout1, .goTimeout1: "options timeout:1 attempts:3"
-      case .searchGlibc, .searchMusl, .searchGo: "search shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5"
+      case .searchGlibc, .searchMusl, .searchGo, .unboundSearch: "search shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5"
       default: nil
       }
-    return (["nameserver 10.96.0.10"] + (hasTwo ? ["nameserver 10.96.0.11"] : []) + [options].compactMap { $0 }).joined(separator: "\n") + "\n"
+    return (["nameserver \(asksUnbound ? "10.96.0.12" : "10.96.0.10")"] + (hasTwo ? ["nameserver 10.96.0.11"] : []) + [options].compactMap { $0 })
+      .joined(separator: "\n") + "\n"
   }
 
   /// Types of which the first transmission is dropped.
@@ -47,20 +53,21 @@ enum ResolverCase: String, CaseIterable, Sendable {
     switch self {
     case .glibcLostA, .muslLostA: ["A"]
     case .glibcLostBoth, .glibcTwoServers: ["A", "AAAA"]
-    case .glibcUseVC, .searchGlibc, .searchMusl, .searchGo: []
+    case .glibcUseVC, .searchGlibc, .searchMusl, .searchGo, .unboundSearch, .unboundTruncated: []
     default: ["AAAA"]
     }
   }
 
   /// The service address on the way to which it is dropped.
-  var lostAt: String { self == .muslTwoServers ? "10.96.0.11" : "10.96.0.10" }
+  var lostAt: String { asksUnbound ? "10.96.0.12" : self == .muslTwoServers ? "10.96.0.11" : "10.96.0.10" }
 
   /// What is sent when the time-out is over, in this order.
   var resent: [String] {
     switch self {
-    case .glibc, .glibcLostA, .glibcLostBoth, .glibcSingleRequest, .glibcTimeout1, .glibcTwoServers: ["A", "AAAA"]
+    case .glibc, .glibcLostA, .glibcLostBoth, .glibcSingleRequest, .glibcTimeout1, .glibcTwoServers, .unboundGlibc: ["A", "AAAA"]
     case .muslLostA: ["A"]
-    case .glibcSingleRequestReopen, .glibcUseVC, .muslTwoServers, .searchGlibc, .searchMusl, .searchGo: []
+    case .glibcSingleRequestReopen, .muslTwoServers: []
+    case _ where lost.isEmpty: []
     default: ["AAAA"]
     }
   }
@@ -68,10 +75,11 @@ enum ResolverCase: String, CaseIterable, Sendable {
   /// From the first transmission to the retry, and what the program waits for it.
   var seconds: Double {
     switch self {
-    case .glibcUseVC, .muslTwoServers, .searchGlibc, .searchMusl, .searchGo: 0
+    case .muslTwoServers: 0
+    case _ where lost.isEmpty: 0
     case .glibcTimeout1, .goTimeout1: 1
     case .muslTimeout1: 1.0 / 3
-    case .musl, .muslLostA: 2.5
+    case .musl, .muslLostA, .unboundMusl: 2.5
     default: 5
     }
   }
@@ -79,7 +87,7 @@ enum ResolverCase: String, CaseIterable, Sendable {
   /// The retry comes from another port.
   var changesPort: Bool {
     switch self {
-    case .glibcSingleRequest, .glibcTwoServers, .caresTwoServers, .go, .goSingleRequest, .goTimeout1, .dig: true
+    case .glibcSingleRequest, .glibcTwoServers, .caresTwoServers, .go, .goSingleRequest, .goTimeout1, .unboundGo, .dig: true
     default: false
     }
   }
@@ -88,6 +96,15 @@ enum ResolverCase: String, CaseIterable, Sendable {
 
   /// A and AAAA leave from one socket within 100 ms.
   var asksFromOneSocket: Bool { resolver != .go && self != .glibcSingleRequestReopen && self != .dig }
+
+  /// Queries that a program sends over UDP where nothing is lost.
+  var asked: Int {
+    switch self {
+    case .glibcUseVC: 0
+    case .unboundTruncated: 2
+    default: 8
+    }
+  }
 
   var impact: String {
     switch self {
@@ -125,20 +142,22 @@ struct ResolverOutcome: Sendable {
   static func perform() throws -> ResolverOutcome {
     try Resolver.build()
     let cases = ResolverCase.allCases
-    let lab = try Lab(clients: cases.count, backends: 1)
+    let lab = try Lab(clients: cases.count, backends: 2)
     var rules = Ruleset()
     rules.fillerRules = 0
-    for server in ["10.96.0.10", "10.96.0.11"] { rules.service(server, to: [lab.backends[0].v4]) }
-    rules.service("10.96.0.10", "tcp", to: [lab.backends[0].v4])
+    let services = ["10.96.0.10", "10.96.0.11", "10.96.0.12"]
+    for (server, backend) in zip(services, [0, 0, 1]) {
+      for transport in ["udp", "tcp"] { rules.service(server, transport, to: [lab.backends[backend].v4]) }
+    }
     try lab.load(rules)
-    let server = try Dnsmasq(in: lab.backends[0])
+    let servers = (try Dnsmasq(in: lab.backends[0]), try Unbound(in: lab.backends[1]))
     let capture = try QueryCapture(lab)
     let agent = try AgentProcess(lab)
     try agent.waitUntilSeeing()
     var outcome = ResolverOutcome(metrics: MetricsPage(""))
-    // The agent judges absence only where it has seen presence: every pod first asks both addresses in peace.
+    // The agent judges absence only where it has seen presence: every pod first asks all addresses in peace.
     let warming = try lab.clients.flatMap { pod in
-      try ["10.96.0.10", "10.96.0.11"].map { address in
+      try services.map { address in
         let words = "ask --count 2 --rate 50 --label w\(pod.name) --from \(pod.v4) --server \(address)"
         return try Background(lab.racelab(in: pod, words.split(separator: " ").map(String.init)))
       }
@@ -160,10 +179,15 @@ struct ResolverOutcome: Sendable {
     _ = try Clock.poll(seconds: 16, every: 0.2) { try agent.records().count { $0.event == "dns_query_closed" } >= losses }
     outcome.captured = try capture.stop()
     outcome.metrics = try agent.settle(transmissions: outcome.captured.count, seconds: 3)
+    // The page is a second old at most.
+    _ = try Clock.poll(seconds: 3, every: 0.2) {
+      outcome.metrics = try agent.metrics()
+      return outcome.metrics.sum("racetrack_records_total", ["event": "dns_query_closed"]) >= Double(losses)
+    }
     outcome.agentStatus = try agent.stop()
     outcome.records = try agent.records()
     outcome.agentLog = agent.log
-    withExtendedLifetime(server) {}
+    withExtendedLifetime(servers) {}
     return outcome
   }
 }

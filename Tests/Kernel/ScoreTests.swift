@@ -20,7 +20,7 @@ import Testing
     truth.lost.keys.sorted { $0.id < $1.id }.map { Judgement(key: $0, verdict: verdict, grade: grade) }
   }
 
-  private static func passes(_ judgements: [Judgement], _ requirement: Score.Requirement) -> Bool {
+  private static func passes(_ judgements: [Judgement], _ requirement: Score.Requirement, _ truth: Truth = truth) -> Bool {
     Score(truth, judgements).problems(requirement).isEmpty
   }
 
@@ -60,6 +60,25 @@ import Testing
     #expect(!Self.passes(Self.judgements(grade: "inferred"), .quiet))
     #expect(!Self.passes(Self.judgements(grade: "observed"), .probed))
     #expect(Self.passes(Self.judgements(grade: "proven"), .probed))
+  }
+
+  @Test func rowsSumUpToWhatWasSent() {
+    #expect(Score(Self.truth, Self.judgements()).judged == 20)
+    #expect(Score(Self.truth, []).judged == 20)
+    #expect(Score(Self.truth, Self.judgements()).matrix.filter { $0.key.truth == "answered" && $0.key.said == "nothing" }.map(\.value) == [10])
+  }
+
+  /// Sent twice, answered twice: the first answer is taken, the second is late.
+  @Test func aRetriedQueryIsTwoTransmissions() {
+    let query = Self.query(1, answered: true)
+    var truth = Truth()
+    truth.add([query], .retried, arrivals: [Arrival(query.key): 2])
+    #expect(truth.sent == 2 && truth.lost == [query.key: "late_answer"] && truth.answered == [query.key])
+    #expect(Self.passes([Judgement(key: query.key, verdict: "late_answer", grade: "observed")], .quiet, truth))
+    #expect(!Self.passes([], .mixed, truth))
+    truth = Truth()
+    truth.add([query], .retried, arrivals: [Arrival(query.key): 1])
+    #expect(truth.unexplained.count == 1)
   }
 
   @Test func sameQuestionToTwoServersIsToldApart() {

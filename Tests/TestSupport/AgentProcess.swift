@@ -14,12 +14,14 @@ package final class AgentProcess {
   package convenience init(_ lab: Lab, options: [String] = []) throws { try self.init(in: lab.node, options: options) }
 
   /// Starts the agent in a namespace.
-  package init(in node: String, options: [String] = []) throws {
+  ///
+  /// - Parameter wrapper: a program with its arguments that runs the agent.
+  package init(in node: String, options: [String] = [], wrapper: [String] = []) throws {
     self.node = node
     recordsPath = Lab.scratch + "/\(UUID().uuidString).jsonl"
     process = try Background(
-      [
-        "ip", "netns", "exec", node, Executables.racetrack, "agent", "--incidents.output", recordsPath, "--incidents.all",
+      ["ip", "netns", "exec", node] + wrapper + [
+        Executables.racetrack, "agent", "--incidents.output", recordsPath, "--incidents.all",
         "--web.listen-address", Self.listenAddress, "--web.api-address", Self.apiAddress,
       ] + options)
   }
@@ -27,6 +29,12 @@ package final class AgentProcess {
   deinit { unlink(recordsPath) }
 
   package var log: String { process.errors }
+  package var pid: pid_t { process.pid }
+
+  /// Waits until the log holds a text.
+  package func waitForLog(_ text: String, seconds: Double = 10) throws {
+    guard Clock.poll(seconds: seconds, { log.contains(text) }) else { throw LabError("the log does not say \(text): \(log.suffix(2000))") }
+  }
 
   /// Waits until the agent says that it is ready and that no source is blind any more.
   package func waitUntilSeeing(seconds: Double = 20) throws {
@@ -59,8 +67,12 @@ package final class AgentProcess {
     return page
   }
 
-  /// Sends SIGTERM and returns the exit status.
+  /// Sends SIGTERM and returns the exit status. Before that the sums of the last page must hold, whatever the test is about.
   package func stop() throws -> Int32 {
+    if process.exitStatus == nil, let page = try? metrics() {
+      let problems = page.conservationProblems()
+      guard problems.isEmpty else { throw LabError("the sums on /metrics: \(problems.joined(separator: "; "))") }
+    }
     process.signal(SIGTERM)
     guard let status = process.wait(seconds: 15) else { throw LabError("the agent did not end within 15 s of SIGTERM") }
     return status
@@ -69,6 +81,8 @@ package final class AgentProcess {
   /// Stops the agent's clock (SIGSTOP) and sets it going again (SIGCONT).
   package func pause() { process.signal(SIGSTOP) }
   package func resume() { process.signal(SIGCONT) }
+  /// Has it read its configuration again (SIGHUP).
+  package func reload() { process.signal(SIGHUP) }
 
   /// What the schema says against the records written so far; nil if nothing, or if there is nothing to ask.
   package func recordProblem() throws -> String? {

@@ -172,6 +172,11 @@ package final class Lab {
     try Command.run(["ip", "netns", "exec", node, "nft", "-f", "-"], input: ruleset.text)
   }
 
+  /// Deletes the UDP entries that a pod made.
+  package func deleteEntries(of pod: Pod) throws {
+    try Command.run(["ip", "netns", "exec", node, "conntrack", "-D", "-p", "udp", "--orig-src", pod.v4])
+  }
+
   /// Starts a DNS server in a backend, on port 53 of both families and on the further UDP ports given.
   @discardableResult
   package func serve(_ backend: Pod, ports: [Int] = [53], delayMilliseconds: Int = 0, mute: Bool = false) throws -> DNSServer {

@@ -13,7 +13,7 @@ package enum Resolver: String, Sendable {
   case dig
 
   /// What the machine must have for all of them, and for the server and the witness.
-  package static let programs = ["gcc", "musl-gcc", "promtool", "dig", "dnsmasq", "dnsperf", "tcpdump", "unshare"]
+  package static let programs = ["gcc", "musl-gcc", "promtool", "dig", "dnsmasq", "unbound", "dnsperf", "tcpdump", "unshare"]
 
   /// Why they cannot run here; empty if they can.
   package static let missing: [String] = {
@@ -115,6 +115,32 @@ package final class Dnsmasq {
     let started = process
     guard Clock.poll(seconds: 10, { started.errors.contains("started") }) else { throw LabError("dnsmasq did not start: \(started.errors)") }
   }
+}
+
+/// unbound in a backend: the same zones, and big.test with more addresses than 512 bytes hold.
+package final class Unbound {
+  private let process: Background
+  private let path = Lab.scratch + "/\(UUID().uuidString).unbound"
+
+  package init(in backend: Lab.Pod) throws {
+    var lines = [
+      "server:", "interface: \(backend.v4)", "interface: \(backend.v6)", "access-control: 0.0.0.0/0 allow", "access-control: ::/0 allow",
+      "do-daemonize: no", "chroot: \"\"", "username: \"\"", "pidfile: \"\"", "use-syslog: no", "logfile: \"\"", "verbosity: 1", "num-threads: 1",
+      "module-config: \"iterator\"", "local-zone: \"cluster.local.\" static", "local-zone: \"test.\" transparent",
+    ]
+    for zone in ["lab.test", "ask.test"] {
+      lines += ["local-zone: \"\(zone).\" redirect", "local-data: \"\(zone). A 127.0.0.1\"", "local-data: \"\(zone). AAAA ::1\""]
+    }
+    lines += ["local-zone: \"big.test.\" redirect", "local-data: \"big.test. A 127.0.0.1\""]
+    lines += (1...18).map { "local-data: \"big.test. AAAA ::1:\($0)\"" }
+    lines += ["remote-control:", "control-enable: no"]
+    try lines.joined(separator: "\n").appending("\n").write(toFile: path, atomically: true, encoding: .utf8)
+    process = try Background(["ip", "netns", "exec", backend.namespace, "unbound", "-d", "-c", path])
+    let started = process
+    guard Clock.poll(seconds: 10, { started.errors.contains("start of service") }) else { throw LabError("unbound: \(started.errors)") }
+  }
+
+  deinit { unlink(path) }
 }
 
 /// A query as tcpdump saw it come from a pod.

@@ -34,6 +34,7 @@ package struct Score: Sendable {
   /// Said more than once.
   package private(set) var repeated: [String] = []
   private let lost: Int
+  private let sent: Int
 
   package init(_ truth: Truth, _ judgements: [Judgement]) {
     lost = truth.lost.count
@@ -60,7 +61,13 @@ package struct Score: Sendable {
       matrix[Cell(truth: verdict, said: "missed", grade: "-"), default: 0] += 1
       missed.append("\(key): \(verdict)")
     }
+    let spared = truth.answered.count - (matrix.filter { $0.key.truth == "answered" }.values.reduce(0, +))
+    if spared > 0 { matrix[Cell(truth: "answered", said: "nothing", grade: "-")] = spared }
+    sent = truth.sent
   }
+
+  /// What the rows about transmissions that were sent add up to: each has its place once.
+  package var judged: Int { matrix.filter { $0.key.truth != "never sent" }.values.reduce(0, +) }
 
   /// Where the judge fails the requirement; empty if it passes.
   package func problems(_ requirement: Requirement) -> [String] {
@@ -71,6 +78,7 @@ package struct Score: Sendable {
     complain("missed", missed)
     complain("false alarms", falseAlarms)
     complain("recorded more than once", repeated)
+    if judged != sent { problems.append("the matrix holds \(judged) of \(sent) transmissions") }
     if wrong.count > (requirement.bearsWrongInferred ? wrongButInferred : 0) {
       complain("wrong verdicts", requirement.bearsWrongInferred ? wrong.filter { !$0.contains("(inferred)") } : wrong)
     }
@@ -100,6 +108,7 @@ package struct Score: Sendable {
     for (cell, count) in matrix.sorted(by: { ($0.key.truth, $0.key.said, $0.key.grade) < ($1.key.truth, $1.key.said, $1.key.grade) }) {
       lines.append("  " + pad(cell.truth, 26) + pad(cell.said, 26) + pad(cell.grade, 10) + "\(count)")
     }
+    lines.append("  " + pad("sum", 62) + "\(judged) of \(sent)")
     return lines.joined(separator: "\n")
   }
 }

@@ -90,24 +90,39 @@ package final class TopologyRun {
   /// Client transmissions that no group accounts for (retries).
   package var furtherTransmissions = 0
 
-  package init(_ topology: Topology, _ options: [String] = []) throws {
-    self.topology = topology
-    agent = try AgentProcess(in: topology.node, options: options.contains("--dns.timeout") ? options : ["--dns.timeout", "2s"] + options)
+  package convenience init(_ topology: Topology, _ options: [String] = []) throws {
+    let agent = try AgentProcess(in: topology.node, options: options.contains("--dns.timeout") ? options : ["--dns.timeout", "2s"] + options)
     try agent.waitUntilSeeing()
+    self.init(topology, agent)
   }
 
-  /// Starts a racelab client in a namespace.
+  /// With an agent that runs already.
+  package init(_ topology: Topology, _ agent: AgentProcess) {
+    self.topology = topology
+    self.agent = agent
+  }
+
+  /// Starts a racelab client in a namespace, or in the initial one where it enters others itself.
   package func launch(
-    _ label: String, in short: String, _ fate: Fate, _ sayings: [Saying] = [], vantage: String = "client", known: String? = nil,
+    _ label: String, in short: String?, _ fate: Fate, _ sayings: [Saying] = [], vantage: String = "client", known: String? = nil,
     with arguments: String
   ) throws {
-    running.append((try Background(topology.command(in: short, arguments + " --label \(label)")), groups.count))
+    let words = arguments + " --label \(label)"
+    let command = short.map { topology.command(in: $0, words) } ?? [Executables.racelab] + words.split(separator: " ").map(String.init)
+    running.append((try Background(command), groups.count))
     groups.append(Group(label: label, fate: fate, sayings: sayings, vantage: vantage, knownIssue: known))
   }
 
   /// Twenty ordinary lookups of one question each, from a pod to a server.
   package func ask(
     _ label: String, _ pod: Topology.Pod, _ server: String, _ fate: Fate, _ sayings: Saying..., vantage: String = "client", known: String? = nil,
+    from: String? = nil, with options: String = ""
+  ) throws {
+    try ask(label, pod, server, fate, sayings, vantage: vantage, known: known, from: from, with: options)
+  }
+
+  package func ask(
+    _ label: String, _ pod: Topology.Pod, _ server: String, _ fate: Fate, _ sayings: [Saying], vantage: String = "client", known: String? = nil,
     from: String? = nil, with options: String = ""
   ) throws {
     let own = from ?? (server.contains(":") ? pod.v6 : pod.v4)
@@ -139,7 +154,8 @@ package final class TopologyRun {
     try join()
     let page = try agent.settle(transmissions: expectedTransmissions, seconds: settling)
     guard try agent.stop() == 0 else { throw LabError("the agent failed: \(agent.log.suffix(1000))") }
-    for record in try agent.records() where record.event == "dns_query_lost" {
+    records = try agent.records()
+    for record in records where record.event == "dns_query_lost" {
       let words = (record.name ?? "").split(separator: ".").map(String.init)
       guard words.count > 1, let group = groups.firstIndex(where: { $0.label == words[1].lowercased() && $0.owns(record) }) else {
         strays.append("\(record)")
@@ -149,6 +165,8 @@ package final class TopologyRun {
     }
     return page
   }
+  /// Everything that the agent wrote.
+  package private(set) var records: [AgentRecord] = []
   /// Losses of queries that nobody sent.
   package private(set) var strays: [String] = []
 }

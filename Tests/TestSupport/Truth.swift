@@ -87,10 +87,14 @@ package enum Treatment: Sendable {
   /// The answers are dropped in the node's forward hook.
   case answersDropped
   case muteServer
+  /// Their entries are deleted while the answers are on their way.
+  case entriesDeleted
+  /// Each is sent a second time before the first is answered: the client takes what comes first, and the other answer is late.
+  case retried
   case ordinary
 }
 
-/// Every query of a run with its cause of loss, or none.
+/// Every transmission of a run with its cause of loss, or none.
 package struct Truth: Sendable {
   package private(set) var lost: [QueryKey: String] = [:]
   package private(set) var answered: Set<QueryKey> = []
@@ -107,6 +111,13 @@ package struct Truth: Sendable {
     for query in queries where query.answered != nil {
       answered.insert(query.key)
       unanswered[Arrival(query.key), default: 0] -= 1
+      guard treatment == .retried else { continue }
+      // Two transmissions of one key: one was answered, the other's answer came when nobody waited.
+      if unanswered[Arrival(query.key), default: 0] > 0 {
+        lost[query.key] = "late_answer"
+      } else {
+        unexplained.append("\(query.key) \(treatment) arrived once")
+      }
     }
     for query in queries where query.answered == nil {
       let arrived = unanswered[Arrival(query.key), default: 0] > 0
@@ -120,6 +131,7 @@ package struct Truth: Sendable {
       case .policy where !arrived: lost[query.key] = "dropped_on_node"
       case .answersDropped where arrived: lost[query.key] = "answer_dropped_on_node"
       case .muteServer where arrived: lost[query.key] = "no_answer"
+      case .entriesDeleted where arrived && query.stray != nil: lost[query.key] = "answer_untranslated"
       default: unexplained.append("\(query.key) \(treatment) arrived=\(arrived) stray=\(query.stray ?? "-")")
       }
     }

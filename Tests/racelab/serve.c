@@ -43,7 +43,7 @@ static void note(FILE *log, const struct sockaddr_storage *from, const struct en
 int command_serve(int argc, char **argv) {
   char *binds[SOCKETS_MAX];
   int count = 0, delay_ms = 0;
-  bool mute = false, truncate = false, flip = false;
+  bool mute = false, truncate = false, flip = false, transparent = false;
   size_t total = 0;
   FILE *log = NULL;
   for (int i = 1; i < argc; i++) {
@@ -52,12 +52,13 @@ int command_serve(int argc, char **argv) {
     else if (!strcmp(argv[i], "--mute")) mute = true;
     else if (!strcmp(argv[i], "--truncate")) truncate = true;
     else if (!strcmp(argv[i], "--flip-case")) flip = true;
+    else if (!strcmp(argv[i], "--transparent")) transparent = true;
     else if (!strcmp(argv[i], "--bytes")) total = (size_t)atoi(option_value(argc, argv, &i));
     else if (!strcmp(argv[i], "--log")) {
       const char *path = option_value(argc, argv, &i);
       if (!(log = fopen(path, "w"))) die("open %s", path);
     } else usage("racelab serve --bind ADDR:PORT[,ADDR:PORT...] [--delay-ms N] [--mute] [--truncate] [--flip-case] [--bytes N]\n"
-                 "              [--log FILE]");
+                 "              [--transparent] [--log FILE]");
   }
   if (!count) usage("racelab serve needs --bind");
 
@@ -69,6 +70,9 @@ int command_serve(int argc, char **argv) {
     sockets[i] = (struct pollfd){.fd = udp_socket(&locals[i]), .events = POLLIN};
     setsockopt(sockets[i].fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
     setsockopt(sockets[i].fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
+    /* What a TPROXY rule hands over is for an address that is not this node's. */
+    int on = 1;
+    if (transparent && setsockopt(sockets[i].fd, SOL_IP, IP_TRANSPARENT, &on, sizeof on)) die("make a socket transparent");
   }
   struct sigaction action = {.sa_handler = stop};
   sigaction(SIGTERM, &action, NULL);
