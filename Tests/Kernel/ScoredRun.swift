@@ -5,7 +5,7 @@ import TestSupport
 struct ScoredRun {
   /// Losses of each cause aimed at.
   var losses: Int
-  /// Ordinary queries a second.
+  /// Ordinary lookups a second, of one query each.
   var ordinaryRate: Int
   /// Insertion failures that are not DNS, and queries that only the counters tell from a clash. Without them the counters are quiet.
   var isNoisy: Bool
@@ -53,7 +53,7 @@ struct ScoredRun {
     try stage.launch(in: pods[6], .muteServer, "ask --label mute --count \(half) --rate \(half) --together --from \(pods[6].v4) --server 10.96.0.30")
     try stage.launch(
       in: pods[7], .ordinary,
-      "ask --label fine --count \(ordinaryRate / 2) --rate \(ordinaryRate / 2) --together --from \(pods[7].v4) --server 10.96.0.12")
+      "ask --label fine --types A --count \(ordinaryRate) --rate \(ordinaryRate) --from \(pods[7].v4) --server 10.96.0.12")
     try stage.launch(
       in: pods[11], .entriesDeleted,
       "ask --label deleted --count \(half) --rate \(half * 5 / 4) --together --timeout-ms 3000 --from \(pods[11].v4) --server 10.96.0.21")
