@@ -94,7 +94,7 @@ extension Engine {
   // MARK: Timers
 
   mutating func fire(_ slot: Int32) {
-    if transmissions.slots[slot].mayRetry >= 0 { settleRetry(slot) }
+    if transmissions.slots[slot].mayBeRetry { settleRetry(slot) }
     switch transmissions.slots[slot].state {
     case .free:
       break

@@ -9,10 +9,11 @@ extension Engine {
   /// Joins a transmission to the query of the same client and question that it retries: not answered, and 0.9 to 1.1 time-outs old. At another
   /// time-out than the default one more is asked: see `settleRetry`.
   mutating func joinStalled(_ slot: Int32) {
-    let mine = transmissions.slots[slot]
-    let key = transmissions.stalledKey(mine.client.address, mine.nameHash)
-    var predecessor: Int32 = -1
+    let key = transmissions.stalledKey(transmissions.slots[slot].client.address, transmissions.slots[slot].nameHash)
     var other = transmissions.first(stalled: key)
+    guard other >= 0 else { return }
+    let mine = transmissions.slots[slot]
+    var predecessor: Int32 = -1
     var steps = 0
     while other >= 0, steps < TransmissionTable.longestWalk {
       let waiting = transmissions.slots[other]
@@ -32,6 +33,7 @@ extension Engine {
     }
     noteFreshLookup(mine, key, predecessor)
     guard predecessor >= 0, !mine.isHostClient, transmissions.slots[predecessor].attempts == 1 else { return }
+    transmissions.slots[slot].mayBeRetry = true
     transmissions.slots[slot].mayRetry = predecessor
     transmissions.slots[slot].mayRetryGeneration = transmissions.slots[predecessor].generation
   }
@@ -39,7 +41,7 @@ extension Engine {
   /// At the first look: a retry comes alone. Who asks for the name's other type as well, which was answered, looks it up afresh.
   mutating func settleRetry(_ slot: Int32) {
     let mine = transmissions.slots[slot]
-    transmissions.slots[slot].mayRetry = -1
+    transmissions.slots[slot].mayBeRetry = false
     let waiting = transmissions.slots[mine.mayRetry]
     guard waiting.generation == mine.mayRetryGeneration, waiting.state != .free, waiting.accepted == .zero, !waiting.isJoined else { return }
     guard waiting.freshAt == .zero || abs(waiting.freshAt - mine.asked) > Self.lookupTime else { return }

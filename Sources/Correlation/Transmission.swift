@@ -77,6 +77,10 @@ struct Transmission: BitwiseCopyable {
   var isRetired: Bool
   /// An attempt from another port was joined.
   var isJoined: Bool
+  /// The retry that was joined is known by its time alone. Without `isJoined`: it was none, this client asks in that rhythm.
+  var isJoinedByPeriod: Bool
+  /// `mayRetry` names a query.
+  var mayBeRetry: Bool
   var isStalled: Bool
   /// Something was written into `story`.
   private var hasStory: Bool
@@ -93,7 +97,6 @@ struct Transmission: BitwiseCopyable {
     var mayRetry: Int32 = -1
     var mayRetryGeneration: UInt32 = 0
     var freshAt = Instant.zero
-    var isJoinedByPeriod = false
     var incidentID: UInt64 = 0
     /// Of the query that this one retries from another port; 0 where it retries none.
     var lookupSocket: UInt64 = 0
@@ -148,6 +151,8 @@ struct Transmission: BitwiseCopyable {
     isAnsweredElsewhere = false
     isRetired = false
     isJoined = false
+    isJoinedByPeriod = false
+    mayBeRetry = false
     isStalled = false
     if hasStory { story = Story() }
     hasStory = false
@@ -190,7 +195,7 @@ extension Transmission {
     get { hasStory ? story.stalledKey : 0 }
     set { tell { $0.stalledKey = newValue } }
   }
-  /// The stalled query that this one may retry, if nothing speaks against it until its first look; -1 if none.
+  /// The stalled query that this one may retry, if nothing speaks against it until its first look.
   var mayRetry: Int32 {
     get { hasStory ? story.mayRetry : -1 }
     set { tell { $0.mayRetry = newValue } }
@@ -198,11 +203,6 @@ extension Transmission {
   var mayRetryGeneration: UInt32 {
     get { hasStory ? story.mayRetryGeneration : 0 }
     set { tell { $0.mayRetryGeneration = newValue } }
-  }
-  /// The retry that was joined is known by its time alone. Without `isJoined`: it was none, this client asks in that rhythm.
-  var isJoinedByPeriod: Bool {
-    get { hasStory && story.isJoinedByPeriod }
-    set { tell { $0.isJoinedByPeriod = newValue } }
   }
   /// When this client asked for the name afresh, from another socket, while this query waited; `.zero` if it did not.
   var freshAt: Instant {
