@@ -137,7 +137,7 @@ extension Engine {
     transmissions.slots[slot].cameInterface = packet.interface
     withdrawCandidate(slot)
     let known = transmissions.slots[slot].entry
-    let entry = known >= 0 && entries.isReply(known, packet.tuple) ? known : entries.find(reply: packet.tuple, zone: nil)
+    let entry = known >= 0 && entries.hasReply(known, packet.tuple) ? known : entries.find(reply: packet.tuple, zone: nil)
     if entry >= 0 { entries.touch(entry, at: packet.time) }
     if node.kind(of: packet.interface) == .workload { node.noteServer(packet.source.address) }
     if isAcceptedOnArrival(slot) { acceptOnArrival(packet, for: slot) }

@@ -12,8 +12,6 @@ struct Entry: BitwiseCopyable {
   var isNATClash: Bool
   /// A resolved clash of this entry was already told.
   var isReported: Bool
-  /// A newer entry took its place: it is not found any more.
-  var isReplaced: Bool
   /// Source and destination of the reply tuple.
   var backend: Endpoint
   var repliedTo: Endpoint
@@ -30,7 +28,8 @@ struct Entry: BitwiseCopyable {
 /// Entries by original and by reply tuple, each with its zone. A cache of the kernel's table: the oldest go first when it is full.
 ///
 /// A ring: each entry gets the next number and the place after the last one's, and what lay there goes. Chains run from newer to older numbers, so
-/// that everything behind a number that has gone has gone as well: nothing is taken out of a chain, and an entry that goes costs nothing.
+/// that everything behind a number that has gone has gone as well: nothing is taken out of a chain, and an entry that goes costs nothing. What a
+/// newer entry of the same original tuple and zone replaces stays until its number goes, and is passed over when it is looked for.
 struct EntryTable: ~Copyable {
   /// Entries of one hash looked at: zones and former holders of a tuple, the newest first.
   static let longestWalk = 128
@@ -38,7 +37,7 @@ struct EntryTable: ~Copyable {
   struct Link: BitwiseCopyable {
     /// Number of the next older entry of the chain.
     var older: UInt32
-    /// The upper half of the entry's hash: what has another need not be looked at in the table itself, which is far larger than the links.
+    /// The lower half of the entry's hash: what has another need not be looked at in the table itself, which is far larger than the links.
     var tag: UInt32
   }
 
@@ -52,10 +51,8 @@ struct EntryTable: ~Copyable {
   private let seed: UInt64
   /// Number of the newest entry; wraps. The place of a number is its lower bits.
   private var newest: UInt32 = 0
-  /// How many numbers, from the newest back, have not gone, the replaced ones included.
+  /// How many numbers, from the newest back, have not gone.
   private var held: UInt32 = 0
-  /// Entries that were not replaced.
-  private(set) var count = 0
   private(set) var evictions: UInt64 = 0
   /// Evictions of entries younger than a race can be judged.
   private(set) var youngEvictions: UInt64 = 0
@@ -74,6 +71,9 @@ struct EntryTable: ~Copyable {
     replyLinks = FixedArray(count: places)
   }
 
+  /// Entries held, the replaced ones included.
+  var count: Int { Int(held) }
+
   @inline(__always) private func hash(_ source: Endpoint, _ destination: Endpoint) -> UInt64 {
     var hash = SeededHash(seed: seed)
     hash.combine(source.address.high, source.address.low)
@@ -82,9 +82,9 @@ struct EntryTable: ~Copyable {
     return hash.finish()
   }
 
-  @inline(__always) private func tag(_ hash: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: hash >> 32) }
+  @inline(__always) private func tag(_ hash: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: hash) }
+  @inline(__always) private func bucket(_ tag: UInt32) -> Int { Int(tag & mask) }
   @inline(__always) private func place(_ number: UInt32) -> Int32 { Int32(truncatingIfNeeded: number & mask) }
-  @inline(__always) private func bucket(_ hash: UInt64) -> Int { Int(hash & UInt64(mask)) }
 
   /// The place of a linked entry, or -1 where the chain ends: at a number that has gone, or is not older than `age` says.
   @inline(__always) private func follow(_ number: UInt32, beyond age: inout UInt32) -> Int32 {
@@ -96,43 +96,47 @@ struct EntryTable: ~Copyable {
 
   /// Enters a NEW, a dumped entry, or a NAT_CLASH entry; what held the same place before is replaced.
   mutating func insert(_ event: ConntrackEvent, isNATClash: Bool) -> Int32 {
-    let originalHash = hash(event.original.source, event.original.destination)
-    let replyHash = hash(event.reply.source, event.reply.destination)
-    let former =
-      isNATClash
-      ? find(reply: event.reply, zone: event.zone, hash: replyHash, natClash: true)
-      : find(original: event.original, zone: event.zone, hash: originalHash)
-    if former >= 0 {
+    if event.kind == .dumped && !isNATClash {
       // A dump tells nothing new of an entry that stands; its time is that of its NEW.
-      if event.kind == .dumped && !entries[former].isDestroyed && entries[former].reply == event.reply { return former }
-      entries[former].isReplaced = true
-      count -= 1
+      let former = find(original: event.original, zone: event.zone)
+      if former >= 0 && !entries[former].isDestroyed && entries[former].reply == event.reply { return former }
     }
     if Int(held) == capacity { evictOldest(now: event.readAt) }
     newest &+= 1
     held += 1
-    count += 1
     let slot = place(newest)
     entries[slot] = Entry(
       client: event.original.source, zone: event.zone, status: event.status, server: event.original.destination, isDumped: event.kind == .dumped,
-      isDestroyed: false, isNATClash: isNATClash, isReported: false, isReplaced: false, backend: event.reply.source,
-      repliedTo: event.reply.destination, newAt: event.readAt, usedAt: event.readAt, destroyedAt: .zero)
+      isDestroyed: false, isNATClash: isNATClash, isReported: false, backend: event.reply.source, repliedTo: event.reply.destination,
+      newAt: event.readAt, usedAt: event.readAt, destroyedAt: .zero)
     if !isNATClash {
-      originalLinks[slot] = Link(older: originalHeads[bucket(originalHash)], tag: tag(originalHash))
-      originalHeads[bucket(originalHash)] = newest
+      let tag = tag(hash(event.original.source, event.original.destination))
+      originalLinks[slot] = Link(older: originalHeads[bucket(tag)], tag: tag)
+      originalHeads[bucket(tag)] = newest
     }
-    replyLinks[slot] = Link(older: replyHeads[bucket(replyHash)], tag: tag(replyHash))
-    replyHeads[bucket(replyHash)] = newest
+    let tag = tag(hash(event.reply.source, event.reply.destination))
+    replyLinks[slot] = Link(older: replyHeads[bucket(tag)], tag: tag)
+    replyHeads[bucket(tag)] = newest
     return slot
   }
 
   private mutating func evictOldest(now: Instant) {
     let slot = place(newest &- held &+ 1)
     held -= 1
-    guard !entries[slot].isReplaced else { return }
-    count -= 1
     evictions &+= 1
     if now - entries[slot].newAt < 2 * Nanoseconds.perSecond { youngEvictions &+= 1 }
+  }
+
+  /// True if a newer entry has this one's original tuple and zone.
+  @inline(__always) private mutating func isReplaced(_ slot: Int32) -> Bool {
+    if entries[slot].isNATClash { return false }
+    let number = newest &- ((newest &- UInt32(bitPattern: slot)) & mask)
+    if originalHeads[bucket(originalLinks[slot].tag)] == number { return false }
+    return isReplacedBySearch(slot)
+  }
+
+  @inline(never) private mutating func isReplacedBySearch(_ slot: Int32) -> Bool {
+    find(original: entries[slot].original, zone: entries[slot].zone) != slot
   }
 
   mutating func markDestroyed(_ slot: Int32, at time: Instant, status: ConntrackStatus) {
@@ -144,48 +148,18 @@ struct EntryTable: ~Copyable {
   mutating func touch(_ slot: Int32, at time: Instant) { entries[slot].usedAt = time }
   mutating func markReported(_ slot: Int32) { entries[slot].isReported = true }
 
-  /// The entry of this original tuple; any zone if `zone` is nil. -1 if there is none. NAT_CLASH entries are not found here.
+  /// The newest entry of this original tuple; any zone if `zone` is nil. -1 if there is none. NAT_CLASH entries are not found here.
   mutating func find(original tuple: FiveTuple, zone: UInt16?) -> Int32 {
-    find(original: tuple, zone: zone, hash: hash(tuple.source, tuple.destination))
-  }
-
-  @inline(__always) private mutating func find(original tuple: FiveTuple, zone: UInt16?, hash: UInt64) -> Int32 {
-    var number = originalHeads[bucket(hash)]
+    let tag = tag(hash(tuple.source, tuple.destination))
+    var number = originalHeads[bucket(tag)]
     var age: UInt32 = 0
     var steps = 0
     while steps < Self.longestWalk {
       let slot = follow(number, beyond: &age)
       guard slot >= 0 else { break }
       let link = originalLinks[slot]
-      if link.tag == tag(hash) {
-        if isOriginal(slot, tuple, zone) { return slot }
-        steps += 1
-      }
-      number = link.older
-    }
-    return -1
-  }
-
-  private mutating func isOriginal(_ slot: Int32, _ tuple: FiveTuple, _ zone: UInt16?) -> Bool {
-    entries[slot].client == tuple.source && entries[slot].server == tuple.destination && !entries[slot].isReplaced
-      && (zone == nil || entries[slot].zone == zone)
-  }
-
-  /// The newest entry with this reply tuple; any zone if `zone` is nil. -1 if there is none.
-  mutating func find(reply tuple: FiveTuple, zone: UInt16?, natClash: Bool? = nil) -> Int32 {
-    find(reply: tuple, zone: zone, hash: hash(tuple.source, tuple.destination), natClash: natClash)
-  }
-
-  @inline(__always) private mutating func find(reply tuple: FiveTuple, zone: UInt16?, hash: UInt64, natClash: Bool?) -> Int32 {
-    var number = replyHeads[bucket(hash)]
-    var age: UInt32 = 0
-    var steps = 0
-    while steps < Self.longestWalk {
-      let slot = follow(number, beyond: &age)
-      guard slot >= 0 else { break }
-      let link = replyLinks[slot]
-      if link.tag == tag(hash) {
-        if isReply(slot, tuple) && (zone == nil || entries[slot].zone == zone) && (natClash == nil || entries[slot].isNATClash == natClash) {
+      if link.tag == tag {
+        if entries[slot].client == tuple.source && entries[slot].server == tuple.destination && (zone == nil || entries[slot].zone == zone) {
           return slot
         }
         steps += 1
@@ -195,22 +169,45 @@ struct EntryTable: ~Copyable {
     return -1
   }
 
-  /// True if the entry in this place, whichever it is by now, has this reply tuple and was not replaced.
-  @inline(__always) mutating func isReply(_ slot: Int32, _ tuple: FiveTuple) -> Bool {
-    entries[slot].backend == tuple.source && entries[slot].repliedTo == tuple.destination && !entries[slot].isReplaced
+  /// The newest entry with this reply tuple; any zone if `zone` is nil. -1 if there is none.
+  mutating func find(reply tuple: FiveTuple, zone: UInt16?, natClash: Bool? = nil) -> Int32 {
+    let tag = tag(hash(tuple.source, tuple.destination))
+    var number = replyHeads[bucket(tag)]
+    var age: UInt32 = 0
+    var steps = 0
+    while steps < Self.longestWalk {
+      let slot = follow(number, beyond: &age)
+      guard slot >= 0 else { break }
+      let link = replyLinks[slot]
+      if link.tag == tag {
+        if hasReply(slot, tuple) && (zone == nil || entries[slot].zone == zone) && (natClash == nil || entries[slot].isNATClash == natClash)
+          && !isReplaced(slot)
+        {
+          return slot
+        }
+        steps += 1
+      }
+      number = link.older
+    }
+    return -1
+  }
+
+  /// True if the entry in this place, whichever it is by now, has this reply tuple.
+  @inline(__always) mutating func hasReply(_ slot: Int32, _ tuple: FiveTuple) -> Bool {
+    entries[slot].backend == tuple.source && entries[slot].repliedTo == tuple.destination
   }
 
   /// True if live entries of several zones have this reply tuple: it tells no zone then.
   mutating func isInSeveralZones(reply tuple: FiveTuple) -> Bool {
-    let hash = hash(tuple.source, tuple.destination)
+    let tag = tag(hash(tuple.source, tuple.destination))
     var zone: UInt16?
-    var number = replyHeads[bucket(hash)]
+    var number = replyHeads[bucket(tag)]
     var age: UInt32 = 0
     while true {
       let slot = follow(number, beyond: &age)
       guard slot >= 0 else { return false }
       let link = replyLinks[slot]
-      if link.tag == tag(hash) && isReply(slot, tuple) && !entries[slot].isDestroyed {
+      if link.tag == tag && hasReply(slot, tuple) && !entries[slot].isDestroyed && !isReplaced(slot) {
         if let zone, zone != entries[slot].zone { return true }
         zone = entries[slot].zone
       }
@@ -220,6 +217,5 @@ struct EntryTable: ~Copyable {
 
   mutating func removeAll() {
     held = 0
-    count = 0
   }
 }

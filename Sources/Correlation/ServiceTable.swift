@@ -25,6 +25,8 @@ struct ServiceTable: ~Copyable {
   private var pool: SlotPool
   private var byService: ChainIndex
   private var oldest = 0
+  /// The row learned last: nearly always the one learned next.
+  private var latest: Int32 = 0
   private let seed: UInt64
   private(set) var evictions: UInt64 = 0
 
@@ -108,7 +110,9 @@ struct ServiceTable: ~Copyable {
     let backend = event.reply.source
     // A port remapped to dodge a clash keeps the address and is no masquerading.
     let masquerade = event.reply.destination.address == event.original.source.address ? IPAddress.unspecified : event.reply.destination.address
-    var row = find(service, backend: backend)
+    let isLatest = rows[latest].backend == backend && rows[latest].service == service
+    var row = isLatest ? latest : find(service, backend: backend)
+    latest = max(0, row)
     if row < 0 {
       row = takeSlot(service)
       let hash = hash(service)

@@ -54,40 +54,42 @@ package enum DNSName {
 extension SeededHash {
   /// Combines a name in wire form, upper and lower case alike (RFC 4343).
   /// A name ends itself, so the zeros that fill up its last word are not ambiguous.
-  @inlinable package mutating func combine(name wire: RawSpan) {
+  @inlinable @inline(__always) package mutating func combine(name wire: RawSpan) {
     let count = wire.byteCount
     var offset = 0
-    while count - offset >= 16 {
-      combine(Self.lowerCased(Self.word(wire, offset)), Self.lowerCased(Self.word(wire, offset + 8)))
-      offset += 16
+    // Every load lies within what the loops and branches have checked.
+    while count &- offset >= 16 {
+      combine(Self.lowerCased(Self.word(wire, offset)), Self.lowerCased(Self.word(wire, offset &+ 8)))
+      offset &+= 16
     }
+    if offset == count { return }
     let first: UInt64
-    if count - offset >= 8 {
+    if count &- offset >= 8 {
       first = Self.word(wire, offset)
-      offset += 8
+      offset &+= 8
     } else {
       first = 0
     }
-    let rest = count - offset
+    let rest = count &- offset
     var tail: UInt64 = 0
     if rest > 0 && count >= 8 {
       // The last eight bytes, less those already combined.
-      tail = Self.word(wire, count - 8) &>> UInt64(8 * (8 - rest))
+      tail = Self.word(wire, count &- 8) &>> UInt64(truncatingIfNeeded: 8 &* (8 &- rest))
     } else {
       while offset < count {
-        tail |= UInt64(unsafe wire.unsafeLoad(fromByteOffset: offset, as: UInt8.self)) &<< UInt64(8 * offset)
-        offset += 1
+        tail |= UInt64(unsafe wire.unsafeLoad(fromUncheckedByteOffset: offset, as: UInt8.self)) &<< UInt64(truncatingIfNeeded: 8 &* offset)
+        offset &+= 1
       }
     }
     combine(Self.lowerCased(first), Self.lowerCased(tail))
   }
 
-  @inlinable static func word(_ wire: RawSpan, _ offset: Int) -> UInt64 {
-    UInt64(littleEndian: unsafe wire.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self))
+  @inlinable @inline(__always) static func word(_ wire: RawSpan, _ offset: Int) -> UInt64 {
+    UInt64(littleEndian: unsafe wire.unsafeLoadUnaligned(fromUncheckedByteOffset: offset, as: UInt64.self))
   }
 
   /// Lower-cases the ASCII letters among eight bytes at once. Length bytes are at most 63, less than any letter.
-  @inlinable static func lowerCased(_ word: UInt64) -> UInt64 {
+  @inlinable @inline(__always) static func lowerCased(_ word: UInt64) -> UInt64 {
     let ones: UInt64 = 0x0101_0101_0101_0101
     let low = word & (ones &* 0x7F)
     // Bit 7 of each byte: not less than `A`, and more than `Z`.

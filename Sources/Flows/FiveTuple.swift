@@ -19,6 +19,11 @@ package struct Endpoint: BitwiseCopyable, Hashable, Sendable {
 package enum TransportProtocol: UInt8, BitwiseCopyable, Sendable {
   case tcp = 6
   case udp = 17
+
+  /// By the byte: what the compiler makes of a raw value is a generic call from another module.
+  @inlinable @inline(__always) package static func == (a: TransportProtocol, b: TransportProtocol) -> Bool {
+    unsafe unsafeBitCast(a, to: UInt8.self) == unsafeBitCast(b, to: UInt8.self)
+  }
 }
 
 /// Source, destination and IP protocol of one direction of a flow.

@@ -34,7 +34,9 @@ package struct PacketObservation: BitwiseCopyable, Sendable {
 }
 
 /// What a network device leads to, from rtnetlink (IFLA_INFO_KIND, IFLA_MASTER, IFLA_INFO_SLAVE_KIND, the default routes).
+@usableFromInline
 package struct NetworkDevice: Sendable, Equatable {
+  @usableFromInline
   package enum Kind: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     /// veth, netkit, tap or another device whose other end is a local workload, also where it is a port of a bridge.
     case workload
@@ -47,6 +49,11 @@ package struct NetworkDevice: Sendable, Equatable {
     case loopback
     /// ipvlan, macvlan, dummy and whatever is not known: no vantage is concluded from it alone.
     case other
+
+    /// By the byte: what the compiler makes of a raw value is a generic call from another module.
+    @inlinable @inline(__always) package static func == (a: Kind, b: Kind) -> Bool {
+      unsafe unsafeBitCast(a, to: UInt8.self) == unsafeBitCast(b, to: UInt8.self)
+    }
   }
 
   package var index: UInt32

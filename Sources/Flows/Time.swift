@@ -23,6 +23,7 @@ package struct WallTime: BitwiseCopyable, Hashable, Sendable {
 }
 
 /// Durations in nanoseconds, for readable constants.
+@usableFromInline
 package enum Nanoseconds {
   @inlinable @inline(__always) package static var perMicrosecond: Int64 { 1_000 }
   @inlinable @inline(__always) package static var perMillisecond: Int64 { 1_000_000 }

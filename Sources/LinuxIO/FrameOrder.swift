@@ -21,6 +21,8 @@
   private var sortedCount = 0
   private var sequence: UInt32 = 0
   private var latestStamp = Int64.min
+  /// Nothing was appended that belongs before the entry in front of it.
+  private var isInOrder = true
   /// The wall clock went back by more than a second between two frames: the ring's order is then the better one.
   private(set) var isStepped = false
   /// How often disorder was too large for insertion.
@@ -48,6 +50,7 @@
     precondition(count < capacity, "the frame order is full")
     if stamp < latestStamp &- Self.step, latestStamp != .min { isStepped = true }
     latestStamp = stamp
+    if count > 0, unsafe stamp < entries[count - 1].stamp { isInOrder = false }
     unsafe entries[count] = Entry(stamp: stamp, offset: offset, sequence: sequence)
     sequence &+= 1
     count += 1
@@ -56,6 +59,10 @@
   /// Brings everything into order. Does nothing while a step of the clock is in it.
   mutating func sort() {
     if isStepped { return }
+    if isInOrder {
+      sortedCount = count
+      return
+    }
     var budget = 16 * (count - sortedCount) + 256
     var index = max(sortedCount, 1)
     while index < count {
@@ -74,6 +81,7 @@
       }
     }
     sortedCount = count
+    isInOrder = true
   }
 
   /// Drops the first `number` entries.
@@ -85,7 +93,10 @@
     }
     count = rest
     sortedCount = max(0, sortedCount - number)
-    if rest == 0 { isStepped = false }
+    if rest == 0 {
+      isStepped = false
+      isInOrder = true
+    }
   }
 
   private mutating func heapSort() {

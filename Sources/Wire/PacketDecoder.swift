@@ -30,7 +30,7 @@ package struct PacketDecoder: Sendable {
     let header = try NetworkHeader.decode(bytes, wireLength: wireLength, etherType: etherType)
     let limit = min(bytes.byteCount, header.end)
     let transport = header.payload
-    guard limit - transport >= header.transport.headerLength else {
+    guard limit &- transport >= header.transport.headerLength else {
       throw header.transport == .udp ? .truncatedUDP : .truncatedTCP
     }
     // Both transports begin with source and destination port; UDP's length follows.
@@ -42,9 +42,9 @@ package struct PacketDecoder: Sendable {
     guard header.transport == .udp else { return packet }
     let length = Int(words >> 16 & 0xFFFF)
     // The first of several fragments states the length of the whole datagram.
-    guard length >= 8, header.isFirstFragment || length <= header.end - transport else { throw .badUDPLength }
-    let start = transport + 8
-    try decodeMessage(bytes.extracting(start..<min(limit, transport + length)), at: start, into: &packet.dns)
+    guard length >= 8, header.isFirstFragment || length <= header.end &- transport else { throw .badUDPLength }
+    let start = transport &+ 8
+    try decodeMessage(bytes.extracting(start..<min(limit, transport &+ length)), at: start, into: &packet.dns)
     return packet
   }
 
@@ -77,23 +77,24 @@ package struct PacketDecoder: Sendable {
       let next: Int
       var offsetInPacket = -1
       if let end = Self.endOfPlainName(message) {
-        length = end - DNSHeader.length
+        length = end &- DNSHeader.length
         next = end
-        offsetInPacket = start + DNSHeader.length
+        offsetInPacket = start &+ DNSHeader.length
         hash.combine(name: message.extracting(DNSHeader.length..<end))
       } else {
         (length, next) = try readName(message)
         // Not by `withName`, which costs a copy of the whole buffer here.
         unsafe withUnsafeMutableBytes(of: &name) { unsafe hash.combine(name: $0.bytes.extracting(first: length)) }
       }
-      guard message.byteCount - next >= 4 else { throw .truncatedDNS }
-      dns.queryType = message.uint16(at: next)
-      dns.queryClass = message.uint16(at: next + 2)
-      offset = next + 4
+      guard message.byteCount &- next >= 4 else { throw .truncatedDNS }
+      let typeAndClass = message.uint32(at: next)
+      dns.queryType = UInt16(truncatingIfNeeded: typeAndClass >> 16)
+      dns.queryClass = UInt16(truncatingIfNeeded: typeAndClass)
+      offset = next &+ 4
       nameLength = length
       nameOffset = offsetInPacket
       dns.nameHash = hash.finish()
-      hash.combine(UInt64(dns.queryType) << 16 | UInt64(dns.queryClass))
+      hash.combine(UInt64(typeAndClass))
       dns.questionHash = hash.finish()
     }
     if message.uint16(at: DNSHeader.additionalCount) > 0, let record = OPTRecord.find(message, from: offset) {
@@ -106,12 +107,14 @@ package struct PacketDecoder: Sendable {
   /// The offset after the first question's name where that stands in one piece; nil for one with a pointer, and for one that is refused.
   @inline(__always)
   private static func endOfPlainName(_ message: RawSpan) -> Int? {
+    let count = message.byteCount
     var offset = DNSHeader.length
-    while offset < message.byteCount {
-      let octet = Int(message.octet(at: offset))
-      if octet == 0 { return offset + 1 - DNSHeader.length <= 255 ? offset + 1 : nil }
+    while offset < count {
+      // Checked by the loop: the offset only grows.
+      let octet = Int(unsafe message.unsafeLoad(fromUncheckedByteOffset: offset, as: UInt8.self))
+      if octet == 0 { return offset &+ 1 &- DNSHeader.length <= 255 ? offset &+ 1 : nil }
       if octet > 63 { return nil }
-      offset += 1 + octet
+      offset &+= 1 &+ octet
     }
     return nil
   }
