@@ -86,6 +86,7 @@ private final class RunningAgent {
     }
     pipeline = try Pipeline(options, seed: seed, log: log)
     try pipeline.watch(signals.descriptor, as: Pipeline.signalsToken)
+    try pipeline.watch(server.flowDescriptor, as: Pipeline.flowsToken)
     pipeline.open()
     if let conntrack = pipeline.failures[Pipeline.Source.conntrack.rawValue], pipeline.failures[Pipeline.Source.packets.rawValue] != nil {
       // Neither what the kernel tracked nor what was asked can be seen: there is nothing to watch.
@@ -118,6 +119,7 @@ private final class RunningAgent {
     while !isStopping {
       let ready = pipeline.turn(until: nextTick)
       takeRecords()
+      if ready.contains(Pipeline.flowsToken) { FlowLookups.answer(server, pipeline, incidents.options) }
       if ready.contains(Pipeline.signalsToken) {
         while let request = signals.next() {
           switch request {

@@ -21,6 +21,10 @@ struct Transmission: BitwiseCopyable {
   var vantage: Vantage
   /// False for a query that came in over an uplink and was not yet seen to go to a local backend: neither counted nor judged.
   var isVantageSettled: Bool
+  /// Of a lost one: what was said of it.
+  var verdict: Verdict
+  var reason: Reason
+  var grade: Grade
   /// No ingress copy: the client is a process of the node itself.
   var isHostClient: Bool
   /// The (translated) server is an address of this node: there is no sent leg.
@@ -123,6 +127,8 @@ struct TransmissionTable: ~Copyable {
 
   var count: Int { pool.used }
   var capacity: Int { pool.capacity }
+  /// Slots at and above this one were never used.
+  var touched: Int { pool.touched }
 
   @inline(__always) func questionKey(id: UInt16, questionHash: UInt64) -> UInt64 {
     var hash = SeededHash(seed: seed)
@@ -145,7 +151,7 @@ struct TransmissionTable: ~Copyable {
     let socketKey = socketKey(client)
     slots[slot] = Transmission(
       client: client, server: .none, questionHash: dns.questionHash, nameHash: dns.nameHash, dnsID: dns.id, queryType: dns.queryType, state: .open,
-      vantage: .client, isVantageSettled: true, isHostClient: false, isLocalServer: false, generation: generation, questionKey: questionKey,
+      vantage: .client, isVantageSettled: true, verdict: .unknown, reason: .none, grade: .inferred, isHostClient: false, isLocalServer: false, generation: generation, questionKey: questionKey,
       socketKey: socketKey, asked: .zero, askedWall: WallTime(nanoseconds: 0), sent: .zero, came: .zero, delivered: .zero, untranslated: .zero,
       askedInterface: 0, sentInterface: 0, cameInterface: 0, deliveredInterface: 0, sentSource: .none, sentDestination: .none,
       isSentAmbiguous: false, candidate: -1, name: 0, nameLength: 0, head: slot, attempt: 1, attempts: 1, openAttempts: 0, lostAttempts: 0,

@@ -14,13 +14,13 @@ package final class AgentProcess {
   package convenience init(_ lab: Lab, options: [String] = []) throws { try self.init(in: lab.node, options: options) }
 
   /// Starts the agent in a namespace.
-  package init(in node: String, options: [String] = []) throws {
+  package init(in node: String, apiAddress: String = apiAddress, options: [String] = []) throws {
     self.node = node
     recordsPath = Lab.scratch + "/\(UUID().uuidString).jsonl"
     process = try Background(
       [
         "ip", "netns", "exec", node, Executables.racetrack, "agent", "--incidents.output", recordsPath, "--incidents.all",
-        "--web.listen-address", Self.listenAddress, "--web.api-address", Self.apiAddress,
+        "--web.listen-address", Self.listenAddress, "--web.api-address", apiAddress,
       ] + options)
   }
 

@@ -25,6 +25,7 @@ package struct AgentRecord: Decodable, Sendable {
   package var incident: String?
   package var role: String?
   package var backend: String?
+  package var flow: String?
 
   private enum CodingKeys: String, CodingKey {
     case event, verdict, grade, reason, vantage, evidence
@@ -43,6 +44,7 @@ package struct AgentRecord: Decodable, Sendable {
     case incident = "incident.id"
     case role = "client.role"
     case backend = "backend.address"
+    case flow = "flow.id"
   }
 
   package static func parse(_ text: String) throws -> [AgentRecord] {

@@ -1,0 +1,98 @@
+package import Flows
+
+/// What a trace is answered from: transmissions that still have a slot, the flows of the last minute that came for workloads of this node, and the
+/// latest losses of this node's clients. A healthy query of a client costs nothing here.
+extension Engine {
+  /// Answers to one question at most; more attempts than that no resolver makes.
+  static let flowsPerAnswer = 16
+
+  /// Keeps what a trace may ask for, before the slot is given back.
+  mutating func remember(_ slot: Int32) {
+    let transmission = transmissions.slots[slot]
+    switch transmission.vantage {
+    case .server: flowLog.append(flowID(slot), flowRecord(slot), at: now)
+    case .transit:
+      // What went on to another node is nobody's here.
+      if !transmission.wasSent { flowLog.append(flowID(slot), flowRecord(slot), at: now) }
+    case .client:
+      guard transmission.state == .lost else { return }
+      let (id, flow) = (flowID(slot), flowRecord(slot))
+      names.withName(transmission.name, length: Int(transmission.nameLength)) { lostFlows.append(id, flow, name: $0, at: now) }
+    }
+  }
+
+  /// The same number on the client's node, by the tuple that it sent, and on the server's node, by the tuple that arrived.
+  func flowID(_ slot: Int32) -> UInt64 {
+    let transmission = transmissions.slots[slot]
+    let isTranslatedHere = transmission.wasSent && transmission.vantage == .client
+    var id: UInt64 = 0
+    names.withName(transmission.name, length: Int(transmission.nameLength)) {
+      id = FlowID.hash(
+        isTranslatedHere ? transmission.sentTuple : transmission.originalTuple, id: transmission.dnsID, type: transmission.queryType, name: $0)
+    }
+    return id
+  }
+
+  private func flowRecord(_ slot: Int32) -> FlowRecord {
+    let it = transmissions.slots[slot]
+    func leg(_ at: Instant) -> UInt32 {
+      at == .zero ? 0 : UInt32(clamping: max(0, at - it.asked) / Nanoseconds.perMicrosecond + 1)
+    }
+    let state: TracedFlow.State =
+      switch it.state {
+      case .answered: .answered
+      case .lost: .lost
+      case .open, .free: it.isVantageSettled || now < it.asked + Self.forwardingTime ? .open : .notForwarded
+      }
+    return FlowRecord(
+      asked: it.askedWall, client: it.client.address, server: it.server.address, sentSource: it.sentSource.address,
+      sentDestination: it.sentDestination.address, incidentID: it.state == .lost ? transmissions.slots[it.head].incidentID : 0,
+      legs: FlowRecord.Legs(sent: leg(it.sent), came: leg(it.came), delivered: leg(it.delivered), untranslated: leg(it.untranslated)),
+      askedInterface: it.askedInterface, sentInterface: it.sentInterface, cameInterface: it.cameInterface,
+      deliveredInterface: it.deliveredInterface, clientPort: it.client.port, serverPort: it.server.port, sentSourcePort: it.sentSource.port,
+      sentDestinationPort: it.sentDestination.port, dnsID: it.dnsID, queryType: it.queryType, attempt: UInt16(clamping: it.attempt),
+      vantage: it.vantage, state: state, verdict: it.verdict, reason: it.reason, grade: it.grade,
+      isLocalServer: !it.wasSent && isServedHere(it),
+      isHandedOver: it.wasSent && (it.vantage == .server || node.kind(of: it.sentInterface) == .workload))
+  }
+
+  /// What this node knows of a flow: the latest sixteen transmissions, the oldest first. Reads every number that is kept and hashes what is open:
+  /// callers bound how often.
+  package func flows(_ id: UInt64) -> [TracedFlow] {
+    var found: [TracedFlow] = []
+    lostFlows.find(id) { flow, name in
+      var traced = flow.traced
+      traced.name = name
+      found.append(traced)
+    }
+    flowLog.find(id) { found.append($0.traced) }
+    for index in 0..<transmissions.touched {
+      let slot = Int32(index)
+      guard transmissions.slots[slot].state != .free, flowID(slot) == id else { continue }
+      var traced = flowRecord(slot).traced
+      traced.name = names.bytes(transmissions.slots[slot].name, length: Int(transmissions.slots[slot].nameLength))
+      found.append(traced)
+    }
+    found.sort { $0.asked.time.nanoseconds < $1.asked.time.nanoseconds }
+    return Array(found.suffix(Self.flowsPerAnswer))
+  }
+
+  /// Since when every query that arrived for this node's workloads is known.
+  package var serverFlowsSince: WallTime { wall(of: flowLog.completeSince) }
+  /// Since when every lost query of this node's clients is known.
+  package var lostFlowsSince: WallTime { wall(of: lostFlows.completeSince) }
+
+  /// True if this address was seen to answer DNS from a workload of this node, or is the node's own.
+  package func serves(_ address: IPAddress) -> Bool { node.isServer(address) || node.isLocal(address) }
+
+  package func deviceKind(_ index: UInt32) -> NetworkDevice.Kind { node.kind(of: index) }
+
+  /// The latest times at which packets were not all seen, or found no room; the oldest first.
+  package func packetBlindWindows() -> [BlindWindow] {
+    var windows: [BlindWindow] = []
+    for source in [BlindSource.packets, .start, .tables] { windows += blind.latest(source, now: now, wall: wallNow) }
+    return windows
+  }
+
+  private func wall(of instant: Instant) -> WallTime { WallTime(nanoseconds: wallNow.nanoseconds &- (now - instant)) }
+}
