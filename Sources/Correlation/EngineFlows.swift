@@ -8,27 +8,28 @@ extension Engine {
 
   /// Keeps what a trace may ask for, before the slot is given back.
   mutating func remember(_ slot: Int32) {
-    let transmission = transmissions.slots[slot]
-    switch transmission.vantage {
-    case .server: flowLog.append(flowID(slot), flowRecord(slot), at: now)
-    case .transit:
-      // What went on to another node is nobody's here.
-      if !transmission.wasSent { flowLog.append(flowID(slot), flowRecord(slot), at: now) }
+    switch transmissions.slots[slot].vantage {
     case .client:
-      guard transmission.state == .lost else { return }
+      guard transmissions.slots[slot].state == .lost else { return }
       let (id, flow) = (flowID(slot), flowRecord(slot))
-      names.withName(transmission.name, length: Int(transmission.nameLength)) { lostFlows.append(id, flow, name: $0, at: now) }
+      let length = Int(transmissions.slots[slot].nameLength)
+      names.withName(transmissions.slots[slot].name, length: length) { lostFlows.append(id, flow, name: $0, at: now) }
+    case .transit where transmissions.slots[slot].wasSent:
+      // It went on to another node: nobody's here.
+      break
+    case .server, .transit: flowLog.append(flowID(slot), flowRecord(slot), at: now)
     }
   }
 
   /// The same number on the client's node, by the tuple that it sent, and on the server's node, by the tuple that arrived.
   func flowID(_ slot: Int32) -> UInt64 {
-    let transmission = transmissions.slots[slot]
-    let isTranslatedHere = transmission.wasSent && transmission.vantage == .client
+    let tuple =
+      transmissions.slots[slot].wasSent && transmissions.slots[slot].vantage == .client
+      ? transmissions.slots[slot].sentTuple : transmissions.slots[slot].originalTuple
+    let (dnsID, type) = (transmissions.slots[slot].dnsID, transmissions.slots[slot].queryType)
     var id: UInt64 = 0
-    names.withName(transmission.name, length: Int(transmission.nameLength)) {
-      id = FlowID.hash(
-        isTranslatedHere ? transmission.sentTuple : transmission.originalTuple, id: transmission.dnsID, type: transmission.queryType, name: $0)
+    names.withName(transmissions.slots[slot].name, length: Int(transmissions.slots[slot].nameLength)) {
+      id = FlowID.hash(tuple, id: dnsID, type: type, name: $0)
     }
     return id
   }

@@ -52,6 +52,8 @@ package enum TraceJSON {
     ] as [(StaticString, String?)] {
       if let value { line.member(key, text: value) }
     }
+    if story.clientNode != nil, let verdict = story.serverFlow?.verdict { line.member("server.verdict", text: verdict) }
+    if let advice = story.advice { line.member("advice", text: advice) }
     line.member("question", text: flow.question)
     line.member("client", text: flow.client)
     line.member("server", text: flow.server)

@@ -41,6 +41,19 @@ package struct TraceStory: Sendable, Equatable {
   package var steps: [Step] = []
   /// What the client's node saw, else the server's.
   package var flow: TraceFlow
+  /// What the server's node saw.
+  package var serverFlow: TraceFlow?
+
+  /// What to do, where it can be told: of the node on which it ended.
+  package var advice: String? {
+    switch ending {
+    case .lostOnTheWayThere, .lostOnTheWayBack:
+      "Look at what lies between the nodes: the overlay's MTU, firewalls and security groups, rate limits of a cloud network, a lossy link."
+    case .droppedOnServerNode: "Look at network policies, firewall rules and routes towards the backend on \(serverNode ?? "the server's node")."
+    case .answerDroppedOnServerNode: serverFlow?.advice
+    default: flow.advice
+    }
+  }
 }
 
 /// Puts the answers of several nodes together. Pure.
@@ -57,7 +70,9 @@ package enum TraceMerge {
 
   /// One story for each transmission, the oldest first.
   package static func stories(_ answers: [TraceAnswer]) -> [TraceStory] {
-    let seen = answers.flatMap { answer in answer.flows.map { Seen(answer: answer, flow: $0) } }.sorted { $0.time($0.flow.asked) < $1.time($1.flow.asked) }
+    let seen = answers.flatMap { answer in answer.flows.map { Seen(answer: answer, flow: $0) } }.sorted {
+      $0.time($0.flow.asked) < $1.time($1.flow.asked)
+    }
     var servers = seen.filter { $0.flow.vantage != "client" }
     var stories: [(time: Int64, story: TraceStory)] = []
     for client in seen where client.flow.vantage == "client" {
@@ -82,11 +97,14 @@ package enum TraceMerge {
   }
 
   private static func story(_ client: Seen?, _ server: Seen?, _ answers: [TraceAnswer]) -> TraceStory {
-    guard let flow = client?.flow ?? server?.flow else { return TraceStory(flow: TraceFlow(vantage: "", state: "", asked: .init(time: 0, device: ""))) }
+    guard let flow = client?.flow ?? server?.flow else {
+      return TraceStory(flow: TraceFlow(vantage: "", state: "", asked: .init(time: 0, device: "")))
+    }
     var story = TraceStory(flow: flow)
     story.attempt = flow.attempt
     story.clientNode = client?.answer.node
     story.serverNode = server?.answer.node
+    story.serverFlow = server?.flow
     story.steps = steps(client, server)
     (story.ending, story.isCertain, story.sentence) = ending(client, server, answers)
     return story
@@ -152,11 +170,16 @@ package enum TraceMerge {
     let (node, flow) = (server.answer.node, server.flow)
     if flow.delivered != nil || flow.untranslated != nil {
       guard let client else {
-        return (.leftServerNode, true, "The answer left \(node). The client's node is not among the agents that know this flow: a query that was answered it forgets at once.")
+        return (
+          .leftServerNode, true,
+          "The answer left \(node). The client's node is not among the agents that know this flow: a query that was answered it forgets at once."
+        )
       }
       if client.flow.isOpen { return (.waiting, true, "Not decided yet: the answer left \(node), and \(client.answer.node) has not seen it come.") }
       if client.flow.isUnknown { return (.unknown, true, "Not known: the answer left \(node); \(client.answer.node) did not see everything then.") }
-      return (.lostOnTheWayBack, true, "Lost between the nodes, on the way back: the answer left \(node), and \(client.answer.node) did not see it come.")
+      return (
+        .lostOnTheWayBack, true, "Lost between the nodes, on the way back: the answer left \(node), and \(client.answer.node) did not see it come."
+      )
     }
     if flow.isOpen {
       return (.waiting, true, "Not decided yet: \(flow.sent == nil ? "it arrived at" : "the backend has it from") \(node).")
@@ -185,7 +208,8 @@ package enum TraceMerge {
     if let there = others.first(where: { $0.isBackendHere == true }) {
       if let gap = gap(there, client) { return (.unknown, true, "Not known: it left \(node); \(there.node), where the backend is, \(gap).") }
       return (
-        .lostOnTheWayThere, true, "Lost between the nodes, on the way there: it left \(node), and \(there.node), where the backend is, did not see it arrive."
+        .lostOnTheWayThere, true,
+        "Lost between the nodes, on the way there: it left \(node), and \(there.node), where the backend is, did not see it arrive."
       )
     }
     let names = others.map(\.node).joined(separator: ", ")

@@ -42,19 +42,21 @@ package enum TraceText {
   }
 
   private static func verdict(_ story: TraceStory) -> String {
-    guard let verdict = story.flow.verdict else { return "" }
-    let node = story.clientNode ?? story.serverNode ?? ""
+    var text = line(story.clientNode ?? story.serverNode, story.flow)
+    if story.clientNode != nil, let flow = story.serverFlow { text += line(story.serverNode, flow) }
+    if let advice = story.advice { text += "  \(advice)\n" }
+    return text
+  }
+
+  private static func line(_ node: String?, _ flow: TraceFlow) -> String {
+    guard let node, let verdict = flow.verdict else { return "" }
     var line = "  \(node) says: \(verdict)"
-    if let reason = story.flow.reason { line += ", \(reason)" }
-    if let grade = story.flow.grade { line += ", \(grade)" }
-    if let incident = story.flow.incident { line += "; incident \(incident)" }
-    if let impact = story.flow.impact { line += "; \(impact)" }
-    if let delay = story.flow.delaySeconds { line += " \(milliseconds(Int64(delay * 1e9)))" }
-    line += "\n"
-    // Advice follows the verdict of one node; where the nodes together know better, it would mislead.
-    let knowsBetter: Set<TraceStory.Ending> = [.lostOnTheWayThere, .lostOnTheWayBack, .droppedOnServerNode, .answerDroppedOnServerNode]
-    if let advice = story.flow.advice, !knowsBetter.contains(story.ending) { line += "  \(advice)\n" }
-    return line
+    if let reason = flow.reason { line += ", \(reason)" }
+    if let grade = flow.grade { line += ", \(grade)" }
+    if let incident = flow.incident { line += "; incident \(incident)" }
+    if let impact = flow.impact { line += "; \(impact)" }
+    if let delay = flow.delaySeconds { line += " \(milliseconds(Int64(delay * 1e9)))" }
+    return line + "\n"
   }
 
   /// `0.041 ms`, rounded to microseconds.

@@ -56,11 +56,14 @@ final class TwoNodes {
   }
 
   /// Loses, in the router, what matches.
-  func lose(_ match: String) throws {
-    try a.nft("table ip lossy { chain forward { type filter hook forward priority 0; \(match) drop; } }", in: "mid")
-  }
+  func lose(_ match: String, _ body: () throws -> String) throws -> String { try drop(match, in: a, "mid", body) }
 
-  func heal() throws { try a.nft("delete table ip lossy", in: "mid") }
+  /// Runs `body` while a namespace drops what it should forward and what matches.
+  func drop(_ match: String, in topology: Topology, _ short: String = "n", _ body: () throws -> String) throws -> String {
+    try topology.nft("table ip x {\n chain f {\n type filter hook forward priority 0\n \(match) drop\n }\n }\n", in: short)
+    defer { try? topology.nft("delete table ip x\n", in: short) }
+    return try body()
+  }
 
   /// Runs the real `racetrack trace` where both agents can be reached.
   func trace(_ id: String, agents: [String] = [urlA, urlB], json: Bool = false) throws -> CommandResult {
