@@ -151,7 +151,8 @@ struct TransmissionTable: ~Copyable {
     let socketKey = socketKey(client)
     slots[slot] = Transmission(
       client: client, server: .none, questionHash: dns.questionHash, nameHash: dns.nameHash, dnsID: dns.id, queryType: dns.queryType, state: .open,
-      vantage: .client, isVantageSettled: true, verdict: .unknown, reason: .none, grade: .inferred, isHostClient: false, isLocalServer: false, generation: generation, questionKey: questionKey,
+      vantage: .client, isVantageSettled: true, verdict: .unknown, reason: .none, grade: .inferred,
+      isHostClient: false, isLocalServer: false, generation: generation, questionKey: questionKey,
       socketKey: socketKey, asked: .zero, askedWall: WallTime(nanoseconds: 0), sent: .zero, came: .zero, delivered: .zero, untranslated: .zero,
       askedInterface: 0, sentInterface: 0, cameInterface: 0, deliveredInterface: 0, sentSource: .none, sentDestination: .none,
       isSentAmbiguous: false, candidate: -1, name: 0, nameLength: 0, head: slot, attempt: 1, attempts: 1, openAttempts: 0, lostAttempts: 0,
