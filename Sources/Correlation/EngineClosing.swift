@@ -156,7 +156,8 @@ extension Engine {
 
   /// Gives a transmission's slot and name back.
   mutating func release(_ slot: Int32) {
-    remember(slot)
+    // Nearly all are answered queries of clients, of which nothing is kept.
+    if transmissions.slots[slot].vantage != .client || transmissions.slots[slot].state == .lost { remember(slot) }
     names.release(transmissions.slots[slot].name)
     timers.clear(slot)
     transmissions.give(back: slot)

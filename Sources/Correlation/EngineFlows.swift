@@ -7,7 +7,7 @@ extension Engine {
   static let flowsPerAnswer = 16
 
   /// Keeps what a trace may ask for, before the slot is given back.
-  mutating func remember(_ slot: Int32) {
+  @inline(never) mutating func remember(_ slot: Int32) {
     switch transmissions.slots[slot].vantage {
     case .client:
       guard transmissions.slots[slot].state == .lost else { return }
@@ -35,26 +35,13 @@ extension Engine {
   }
 
   private func flowRecord(_ slot: Int32) -> FlowRecord {
-    let it = transmissions.slots[slot]
-    func leg(_ at: Instant) -> UInt32 {
-      at == .zero ? 0 : UInt32(clamping: max(0, at - it.asked) / Nanoseconds.perMicrosecond + 1)
-    }
-    let state: TracedFlow.State =
-      switch it.state {
-      case .answered: .answered
-      case .lost: .lost
-      case .open, .free: it.isVantageSettled || now < it.asked + Self.forwardingTime ? .open : .notForwarded
-      }
-    return FlowRecord(
-      asked: it.askedWall, client: it.client.address, server: it.server.address, sentSource: it.sentSource.address,
-      sentDestination: it.sentDestination.address, incidentID: it.state == .lost ? transmissions.slots[it.head].incidentID : 0,
-      legs: FlowRecord.Legs(sent: leg(it.sent), came: leg(it.came), delivered: leg(it.delivered), untranslated: leg(it.untranslated)),
-      askedInterface: it.askedInterface, sentInterface: it.sentInterface, cameInterface: it.cameInterface,
-      deliveredInterface: it.deliveredInterface, clientPort: it.client.port, serverPort: it.server.port, sentSourcePort: it.sentSource.port,
-      sentDestinationPort: it.sentDestination.port, dnsID: it.dnsID, queryType: it.queryType, attempt: UInt16(clamping: it.attempt),
-      vantage: it.vantage, state: state, verdict: it.verdict, reason: it.reason, grade: it.grade,
-      isLocalServer: !it.wasSent && isServedHere(it),
-      isHandedOver: it.wasSent && (it.vantage == .server || node.kind(of: it.sentInterface) == .workload))
+    let interface = transmissions.slots[slot].sentInterface
+    let (wasSent, isServer) = (transmissions.slots[slot].wasSent, transmissions.slots[slot].vantage == .server)
+    return transmissions.slots[slot].flow(
+      isOver: transmissions.slots[slot].isVantageSettled ? nil : now >= transmissions.slots[slot].asked + Self.forwardingTime,
+      incidentID: transmissions.slots[slot].state == .lost ? transmissions.slots[transmissions.slots[slot].head].incidentID : 0,
+      isLocalServer: !wasSent && isServedHere(transmissions.slots[slot]),
+      isHandedOver: wasSent && (isServer || node.kind(of: interface) == .workload))
   }
 
   /// What this node knows of a flow: the latest sixteen transmissions, the oldest first. Reads every number that is kept and hashes what is open:
@@ -96,4 +83,29 @@ extension Engine {
   }
 
   private func wall(of instant: Instant) -> WallTime { WallTime(nanoseconds: wallNow.nanoseconds &- (now - instant)) }
+}
+
+extension Transmission {
+  /// What is kept of it.
+  ///
+  /// - Parameter isOver: of one whose vantage is not settled: that it was not seen to go on in time.
+  fileprivate func flow(isOver: Bool?, incidentID: UInt64, isLocalServer: Bool, isHandedOver: Bool) -> FlowRecord {
+    let shown: TracedFlow.State =
+      switch state {
+      case .answered: .answered
+      case .lost: .lost
+      case .open, .free: isOver == true ? .notForwarded : .open
+      }
+    return FlowRecord(
+      asked: askedWall, client: client.address, server: server.address, sentSource: sentSource.address, sentDestination: sentDestination.address,
+      incidentID: incidentID, legs: FlowRecord.Legs(sent: leg(sent), came: leg(came), delivered: leg(delivered), untranslated: leg(untranslated)),
+      askedInterface: askedInterface, sentInterface: sentInterface, cameInterface: cameInterface, deliveredInterface: deliveredInterface,
+      clientPort: client.port, serverPort: server.port, sentSourcePort: sentSource.port, sentDestinationPort: sentDestination.port, dnsID: dnsID,
+      queryType: queryType, attempt: UInt16(clamping: attempt), vantage: vantage, state: shown, verdict: verdict, reason: reason, grade: grade,
+      isLocalServer: isLocalServer, isHandedOver: isHandedOver)
+  }
+
+  private func leg(_ at: Instant) -> UInt32 {
+    at == .zero ? 0 : UInt32(clamping: max(0, at - asked) / Nanoseconds.perMicrosecond + 1)
+  }
 }
