@@ -78,6 +78,7 @@ struct http_server {
   atomic_uint_fast64_t connections, accepted, evicted, expired, refused, requests, unauthorized, misdirected;
 
   // One lookup at a time, behind the mutex too; http_lookups.c.
+  bool lookups_ready;
   int lookup_fd;
   pthread_cond_t answered;
   http_lookup lookup;
@@ -100,7 +101,9 @@ struct http_server {
 
 int64_t http_now(void);
 
-int http_lookups_init(http_server *server);
+/// False: errno.
+bool http_lookups_init(http_server *server);
+/// Also of one that was not, or not wholly, initialised.
 void http_lookups_free(http_server *server);
 bool http_is_lookup(const char *url);
 /// Answers /api/v1/flows/ID with what the caller's thread says of it.

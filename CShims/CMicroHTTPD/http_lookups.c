@@ -14,7 +14,9 @@ static const char prefix[] = "/api/v1/flows/";
 #define CREDIT_NS (1000000000LL / HTTP_LOOKUPS_PER_SECOND)
 #define PAUSE_NS 1000000000LL
 
-int http_lookups_init(http_server *server) {
+bool http_lookups_init(http_server *server) {
+  server->lookup_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (server->lookup_fd < 0) return false;
   pthread_condattr_t attributes;
   pthread_condattr_init(&attributes);
   pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -22,13 +24,14 @@ int http_lookups_init(http_server *server) {
   pthread_condattr_destroy(&attributes);
   server->lookup_credit = HTTP_LOOKUPS_AT_ONCE * CREDIT_NS;
   server->lookup_time = http_now();
-  server->lookup_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  return server->lookup_fd < 0 ? errno : 0;
+  server->lookups_ready = true;
+  return true;
 }
 
 void http_lookups_free(http_server *server) {
+  if (!server->lookups_ready) return;
   if (server->lookup_response != NULL) MHD_destroy_response(server->lookup_response);
-  if (server->lookup_fd >= 0) close(server->lookup_fd);
+  close(server->lookup_fd);
   pthread_cond_destroy(&server->answered);
 }
 

@@ -54,11 +54,13 @@ bool http_pages_init(http_server *server) {
   for (int i = 0; i < HTTP_FIXED_COUNT; i++) {
     if (fixed[i] == NULL) return false;
   }
+  if (!http_lookups_init(server)) return false;
   // The body of a refused method is not read, so nothing after it can be understood.
   return MHD_add_response_header(fixed[HTTP_FIXED_METHOD], MHD_HTTP_HEADER_CONNECTION, "close") == MHD_YES;
 }
 
 void http_pages_free(http_server *server) {
+  http_lookups_free(server);
   for (size_t i = 0; i < server->path_count; i++) {
     for (int variant = 0; variant < HTTP_VARIANTS; variant++) http_page_release(server->paths[i].variants[variant]);
   }

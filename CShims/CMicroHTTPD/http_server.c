@@ -43,14 +43,13 @@ http_server *http_server_create(const http_limits *limits, http_negotiate negoti
   server->negotiate = negotiate;
   for (uint32_t i = 0; i < connections; i++) server->slots[i].fd = -1;
   pthread_mutex_init(&server->mutex, NULL);
-  int error = http_lookups_init(server);
   atomic_init(&server->heartbeat, http_now());
   server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
   server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   struct epoll_event event = {.events = EPOLLIN, .data.u32 = TAG_WAKE};
-  if (error != 0 || server->epoll_fd < 0 || server->wake_fd < 0 || epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, server->wake_fd, &event) < 0
+  if (server->epoll_fd < 0 || server->wake_fd < 0 || epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, server->wake_fd, &event) < 0
       || !http_pages_init(server)) {
-    if (error == 0) error = errno != 0 ? errno : ENOMEM;
+    int error = errno != 0 ? errno : ENOMEM;
     http_server_destroy(server);
     errno = error;
     return NULL;
@@ -383,7 +382,6 @@ void http_server_destroy(http_server *server) {
   for (size_t i = 0; i < server->listener_count; i++) close(server->listeners[i].fd);
   if (server->epoll_fd >= 0) close(server->epoll_fd);
   if (server->wake_fd >= 0) close(server->wake_fd);
-  http_lookups_free(server);
   pthread_mutex_destroy(&server->mutex);
   free(server);
 }

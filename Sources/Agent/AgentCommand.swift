@@ -86,12 +86,12 @@ private final class RunningAgent {
     }
     pipeline = try Pipeline(options, seed: seed, log: log)
     try pipeline.watch(signals.descriptor, as: Pipeline.signalsToken)
-    try pipeline.watch(server.flowDescriptor, as: Pipeline.flowsToken)
     pipeline.open()
     if let conntrack = pipeline.failures[Pipeline.Source.conntrack.rawValue], pipeline.failures[Pipeline.Source.packets.rawValue] != nil {
       // Neither what the kernel tracked nor what was asked can be seen: there is nothing to watch.
       throw conntrack
     }
+    try pipeline.watch(server.flowDescriptor, as: Pipeline.flowsToken)
     dropCapabilities()
     if configuration.kernelProbe == .auto { log.info("no kernel probe in this build: clash verdicts are at most observed") }
   }

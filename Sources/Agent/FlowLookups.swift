@@ -29,6 +29,10 @@ enum FlowLookups {
   }
 }
 
+extension Pipeline {
+  static let flowsToken = EventToken(10)
+}
+
 extension NetworkDevice.Kind {
   fileprivate var name: StaticString {
     switch self {

@@ -74,7 +74,6 @@ package final class Pipeline {
   private static let eventsToken = EventToken(1)
   private static let devicesToken = EventToken(2)
   package static let signalsToken = EventToken(3)
-  package static let flowsToken = EventToken(4)
 
   package init(_ options: PipelineOptions, seed: UInt64, log: Log) throws(SetupError) {
     self.options = options

@@ -57,8 +57,6 @@ package struct Engine: ~Copyable {
   var node = NodeView()
   var recent: SlotQueue
   var suspects: SlotQueue
-  var flowLog: FlowLog
-  var lostFlows: LostFlowLog
   var nextIncident: UInt64 = 0
   var now: Instant
   var wallNow: WallTime
@@ -66,6 +64,8 @@ package struct Engine: ~Copyable {
   var lastSuspect = Instant.zero
   var resolvedTold = 0
   var resolvedSecond: Int64 = 0
+  var flowLog: FlowLog
+  var lostFlows: LostFlowLog
 
   /// What became true since it was last emptied; the caller empties it.
   package var records: [Record] = []

@@ -143,6 +143,28 @@ package struct HTTPServer: ~Copyable {
     }
   }
 
+  /// What /-/ready says: 200 or 503. False at the start.
+  package borrowing func setReady(_ ready: Bool) { unsafe http_server_set_ready(server, ready) }
+
+  /// Says that the pipeline turns: /-/healthy answers 200 for the next 10 s.
+  package borrowing func heartbeat() { unsafe http_server_heartbeat(server) }
+
+  /// Replaces certificates and users; open connections are closed by the server's thread. The pipeline waits only for the certificates to be read.
+  ///
+  /// - Throws: `SetupError`; everything then stays as it was.
+  package borrowing func reload(_ security: HTTPSecurity) throws(SetupError) {
+    try security.check()
+    try unsafe Self.secure(server, security)
+  }
+
+  package var counters: HTTPCounters {
+    var raw = http_counters()
+    unsafe http_server_read_counters(server, &raw)
+    return HTTPCounters(
+      connections: raw.connections, accepted: raw.accepted, evicted: raw.evicted, expired: raw.expired, refused: raw.refused,
+      requests: raw.requests, unauthorized: raw.unauthorized, misdirected: raw.misdirected)
+  }
+
   /// Becomes readable when somebody asks for a flow: then call `answerFlows`.
   package var flowDescriptor: Int32 { unsafe http_server_lookup_descriptor(server) }
 
@@ -167,28 +189,6 @@ package struct HTTPServer: ~Copyable {
         unsafe http_server_answer_lookup(server, lookup.ticket, status, $0.baseAddress, $0.count)
       }
     }
-  }
-
-  /// What /-/ready says: 200 or 503. False at the start.
-  package borrowing func setReady(_ ready: Bool) { unsafe http_server_set_ready(server, ready) }
-
-  /// Says that the pipeline turns: /-/healthy answers 200 for the next 10 s.
-  package borrowing func heartbeat() { unsafe http_server_heartbeat(server) }
-
-  /// Replaces certificates and users; open connections are closed by the server's thread. The pipeline waits only for the certificates to be read.
-  ///
-  /// - Throws: `SetupError`; everything then stays as it was.
-  package borrowing func reload(_ security: HTTPSecurity) throws(SetupError) {
-    try security.check()
-    try unsafe Self.secure(server, security)
-  }
-
-  package var counters: HTTPCounters {
-    var raw = http_counters()
-    unsafe http_server_read_counters(server, &raw)
-    return HTTPCounters(
-      connections: raw.connections, accepted: raw.accepted, evicted: raw.evicted, expired: raw.expired, refused: raw.refused,
-      requests: raw.requests, unauthorized: raw.unauthorized, misdirected: raw.misdirected)
   }
 
   private static func listen(_ server: OpaquePointer, _ listener: HTTPListener, _ notes: inout [String]) throws(SetupError) -> HTTPListenAddress {

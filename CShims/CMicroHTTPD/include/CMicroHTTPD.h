@@ -82,6 +82,11 @@ int http_server_start(http_server *server);
 int http_server_publish(
   http_server *server, const char *path, int variant, unsigned status, const char *content_type, const uint8_t *body, size_t size);
 
+void http_server_set_ready(http_server *server, bool ready);
+/// Says that the caller's loop turns.
+void http_server_heartbeat(http_server *server);
+void http_server_read_counters(const http_server *server, http_counters *counters);
+
 /// A request for /api/v1/flows/ID that waits for the caller's thread: the server's thread stands still meanwhile, HTTP_LOOKUP_WAIT_MS at most.
 typedef struct {
   uint64_t ticket;
@@ -97,11 +102,6 @@ int http_server_lookup_descriptor(const http_server *server);
 bool http_server_take_lookup(http_server *server, http_lookup *lookup);
 /// Copies `body`. What came too late is dropped. Returns 0 or ENOMEM.
 int http_server_answer_lookup(http_server *server, uint64_t ticket, unsigned status, const uint8_t *body, size_t size);
-
-void http_server_set_ready(http_server *server, bool ready);
-/// Says that the caller's loop turns.
-void http_server_heartbeat(http_server *server);
-void http_server_read_counters(const http_server *server, http_counters *counters);
 
 /// Stops and joins the thread, closes everything. NULL is allowed.
 void http_server_destroy(http_server *server);
