@@ -11,7 +11,8 @@
 #include "CConntrack.h"
 
 // An event is 150 to 400 bytes; a security context or labels add to that. What is longer is counted as short, not parsed.
-enum { DATAGRAM_SIZE = 4096 };
+// The odd line more keeps datagrams of a batch from all starting in the same set of the processor's cache.
+enum { DATAGRAM_SIZE = 4096, DATAGRAM_STRIDE = DATAGRAM_SIZE + 64 * 5 };
 
 struct conntrack_events {
   int descriptor;
@@ -26,7 +27,7 @@ struct conntrack_events {
   struct mmsghdr messages[CONNTRACK_BATCH];
   struct iovec vectors[CONNTRACK_BATCH];
   struct sockaddr_nl senders[CONNTRACK_BATCH];
-  _Alignas(8) char datagrams[CONNTRACK_BATCH][DATAGRAM_SIZE];
+  _Alignas(8) char datagrams[CONNTRACK_BATCH][DATAGRAM_STRIDE];
 };
 
 static int set_receive_buffer(struct conntrack_events *events, int size) {

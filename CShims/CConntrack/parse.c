@@ -87,11 +87,56 @@ static bool parse_protocol(const struct nlattr *holder, struct conntrack_tuple *
   return conntrack_attributes_whole(&cursor);
 }
 
+// An attribute's header as it lies in memory.
+static uint32_t header(unsigned length, unsigned type) {
+  const struct nlattr attribute = {.nla_len = (uint16_t)length, .nla_type = (uint16_t)type};
+  uint32_t word;
+  memcpy(&word, &attribute, sizeof word);
+  return word;
+}
+
+static uint32_t load32(const char *bytes) {
+  uint32_t word;
+  memcpy(&word, bytes, sizeof word);
+  return word;
+}
+
+static uint16_t load16(const char *bytes) {
+  uint16_t word;
+  memcpy(&word, bytes, sizeof word);
+  return ntohs(word);
+}
+
+// The IPv4 tuple without a zone as every kernel writes it (ctnetlink_dump_tuples): the same as the walk below, for a fifth of its price.
+// False where a single header differs.
+static bool parse_usual_tuple(const struct nlattr *holder, struct conntrack_tuple *tuple) {
+  enum { IP = 0, SOURCE = 4, DESTINATION = 12, PROTO = 20, NUMBER = 24, SOURCE_PORT = 32, DESTINATION_PORT = 40, LENGTH = 48 };
+  if (attribute_length(holder) != LENGTH) return false;
+  const char *at = attribute_payload(holder);
+  uint32_t differs = load32(at + IP) ^ header(20, CTA_TUPLE_IP | NLA_F_NESTED);
+  differs |= load32(at + SOURCE) ^ header(8, CTA_IP_V4_SRC);
+  differs |= load32(at + DESTINATION) ^ header(8, CTA_IP_V4_DST);
+  differs |= load32(at + PROTO) ^ header(28, CTA_TUPLE_PROTO | NLA_F_NESTED);
+  differs |= load32(at + NUMBER) ^ header(5, CTA_PROTO_NUM);
+  differs |= load32(at + SOURCE_PORT) ^ header(6, CTA_PROTO_SRC_PORT);
+  differs |= load32(at + DESTINATION_PORT) ^ header(6, CTA_PROTO_DST_PORT);
+  if (differs != 0) return false;
+  tuple->source_high = 0;
+  tuple->source_low = mapped(ntohl(load32(at + SOURCE + 4)));
+  tuple->destination_high = 0;
+  tuple->destination_low = mapped(ntohl(load32(at + DESTINATION + 4)));
+  tuple->protocol = (uint8_t)at[NUMBER + 4];
+  tuple->source_port = load16(at + SOURCE_PORT + 4);
+  tuple->destination_port = load16(at + DESTINATION_PORT + 4);
+  return true;
+}
+
 // `zone` is written only where the tuple has one of its own.
 static int parse_tuple(const struct nlattr *holder, struct conntrack_tuple *tuple, uint16_t *zone) {
   struct conntrack_attributes cursor;
   const struct nlattr *attribute;
   unsigned have = 0;
+  if (parse_usual_tuple(holder, tuple)) return CONNTRACK_PARSED;
   nested(&cursor, holder);
   while (conntrack_attributes_next(&cursor, &attribute)) {
     bool good = true;

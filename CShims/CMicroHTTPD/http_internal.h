@@ -9,6 +9,7 @@
 /// One rendered page. MHD's response is itself counted, so a reader holds it for as long as it drains.
 typedef struct {
   atomic_uint references;
+  int64_t rendered; // ns
   unsigned status;
   struct MHD_Response *response;
 } http_page;
@@ -67,8 +68,12 @@ struct http_server {
   pthread_t thread;
   bool started;
 
+  int ask_fd;
+
   // Shared.
   pthread_mutex_t mutex;
+  pthread_cond_t published;
+  bool asked_in_vain; // a request waited for a page and got none; until one is published nobody waits
   size_t path_count;
   http_path paths[HTTP_MAX_PAGES];
   http_guard *next_guard;

@@ -3,6 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+// How long a request for a page that is too old waits for a new one. No other request is served meanwhile.
+#define ASK_NS 250000000LL
 
 bool http_add_common_headers(struct MHD_Response *response, const char *content_type) {
   return MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type) == MHD_YES
@@ -82,13 +86,35 @@ static http_path *find_path(http_server *server, const char *path) {
   return NULL;
 }
 
+static http_page *current(const http_path *entry, int variant) {
+  return entry->variants[variant] != NULL ? entry->variants[variant] : entry->variants[HTTP_VARIANT_DEFAULT];
+}
+
+/// Asks the caller's thread for a new rendering where the page is too old, and waits for it, for a moment: that thread may be at work, or stuck.
+/// With the mutex held, which it releases while it waits.
+static void refresh(http_server *server, const http_path *entry, int variant) {
+  int64_t now = http_now(), limit = (int64_t)server->limits.page_milliseconds * 1000000;
+  const http_page *page = current(entry, variant);
+  if (limit == 0 || page == NULL || now - page->rendered <= limit || server->asked_in_vain) return;
+  uint64_t one = 1;
+  while (write(server->ask_fd, &one, sizeof one) < 0 && errno == EINTR) {}
+  int64_t end = now + ASK_NS;
+  const struct timespec until = {.tv_sec = end / 1000000000, .tv_nsec = end % 1000000000};
+  while (current(entry, variant) == page) {
+    if (pthread_cond_timedwait(&server->published, &server->mutex, &until) == ETIMEDOUT) {
+      server->asked_in_vain = current(entry, variant) == page;
+      return;
+    }
+  }
+}
+
 http_page *http_page_take(http_server *server, const char *path, int variant) {
   http_page *page = NULL;
   pthread_mutex_lock(&server->mutex);
   http_path *entry = find_path(server, path);
   if (entry != NULL) {
-    page = entry->variants[variant];
-    if (page == NULL) page = entry->variants[HTTP_VARIANT_DEFAULT];
+    if (strcmp(path, "/metrics") == 0 || strcmp(path, "/") == 0) refresh(server, entry, variant);
+    page = current(entry, variant);
     if (page != NULL) atomic_fetch_add(&page->references, 1);
   }
   pthread_mutex_unlock(&server->mutex);
@@ -102,6 +128,7 @@ int http_server_publish(
   http_page *page = calloc(1, sizeof *page);
   if (page == NULL) return ENOMEM;
   atomic_init(&page->references, 1);
+  page->rendered = http_now();
   page->status = status;
   page->response = MHD_create_response_from_buffer(size, (void *)(size == 0 ? (const uint8_t *)"" : body), MHD_RESPMEM_MUST_COPY);
   if (page->response == NULL) {
@@ -123,6 +150,8 @@ int http_server_publish(
   if (entry != NULL) {
     previous = entry->variants[variant];
     entry->variants[variant] = page;
+    server->asked_in_vain = false;
+    pthread_cond_broadcast(&server->published);
   }
   pthread_mutex_unlock(&server->mutex);
   http_page_release(previous);

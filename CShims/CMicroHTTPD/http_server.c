@@ -43,11 +43,18 @@ http_server *http_server_create(const http_limits *limits, http_negotiate negoti
   server->negotiate = negotiate;
   for (uint32_t i = 0; i < connections; i++) server->slots[i].fd = -1;
   pthread_mutex_init(&server->mutex, NULL);
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+  pthread_cond_init(&server->published, &attributes);
+  pthread_condattr_destroy(&attributes);
   atomic_init(&server->heartbeat, http_now());
   server->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
   server->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  server->ask_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   struct epoll_event event = {.events = EPOLLIN, .data.u32 = TAG_WAKE};
-  if (server->epoll_fd < 0 || server->wake_fd < 0 || epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, server->wake_fd, &event) < 0
+  if (server->epoll_fd < 0 || server->wake_fd < 0 || server->ask_fd < 0
+      || epoll_ctl(server->epoll_fd, EPOLL_CTL_ADD, server->wake_fd, &event) < 0
       || !http_pages_init(server)) {
     int error = errno != 0 ? errno : ENOMEM;
     http_server_destroy(server);
@@ -354,6 +361,16 @@ int http_server_start(http_server *server) {
   return 0;
 }
 
+int http_server_ask_descriptor(const http_server *server) { return server->ask_fd; }
+
+bool http_server_was_asked(http_server *server) {
+  uint64_t count;
+  ssize_t length;
+  do length = read(server->ask_fd, &count, sizeof count);
+  while (length < 0 && errno == EINTR);
+  return length == sizeof count;
+}
+
 void http_server_set_ready(http_server *server, bool ready) { atomic_store(&server->ready, ready); }
 
 void http_server_heartbeat(http_server *server) { atomic_store(&server->heartbeat, http_now()); }
@@ -382,6 +399,8 @@ void http_server_destroy(http_server *server) {
   for (size_t i = 0; i < server->listener_count; i++) close(server->listeners[i].fd);
   if (server->epoll_fd >= 0) close(server->epoll_fd);
   if (server->wake_fd >= 0) close(server->wake_fd);
+  if (server->ask_fd >= 0) close(server->ask_fd);
+  pthread_cond_destroy(&server->published);
   pthread_mutex_destroy(&server->mutex);
   free(server);
 }

@@ -17,7 +17,7 @@ package enum AgentCommand {
     } catch let error as SetupError {
       return refuse(error.description)
     } catch let error as ConfigurationError {
-      return Subcommand.usageError("agent", error.description)
+      return Subcommand.usageError("racetrack agent", error.description)
     } catch let error as OutputError {
       return refuse(error.problem)
     } catch {
@@ -26,8 +26,7 @@ package enum AgentCommand {
   }
 
   private static func refuse(_ line: String) -> Int32 {
-    _ = writeText("racetrack agent: \(line)\n", to: STDERR_FILENO)
-    return ExitCode.cannotRun.rawValue
+    Subcommand.cannotRun("racetrack agent", line)
   }
 }
 
@@ -43,11 +42,12 @@ private final class RunningAgent {
   private let start: Instant
   private let startWall: WallTime
   private var page: [UInt8] = []
-  private var statusVersion: StatusVersion?
   private var recentGeneration: UInt64?
   /// Nanoseconds from a wake-up to the next sleep, the longest so far.
   private var longestTurn: Int64 = 0
   private var nextTick: Instant
+  /// What the log said last about the output of the records.
+  private var toldProblem: String?
 
   init(_ configuration: Configuration, _ log: Log) throws {
     self.configuration = configuration
@@ -68,10 +68,13 @@ private final class RunningAgent {
     signals = try Signals()
     incidents = try Incidents(configuration, seed: seed, now: start, wall: startWall)
     let security = try HTTPSecurity(reading: configuration.webConfigFile)
+    try configuration.checkAPIAccess(identifiesClients: security.identifiesClients)
     let addresses =
       configuration.webListenAddresses.map { HTTPListener(HTTPListenAddress(address: $0.address, port: $0.port), scope: .metrics) }
       + [HTTPListener(HTTPListenAddress(address: configuration.webAPIAddress.address, port: configuration.webAPIAddress.port), scope: .all)]
-    server = try HTTPServer(configuration: HTTPServerConfiguration(listeners: addresses, security: security))
+    var limits = HTTPLimits()
+    limits.pageMilliseconds = 1000
+    server = try HTTPServer(configuration: HTTPServerConfiguration(listeners: addresses, security: security, limits: limits))
     for note in server.notes { log.warn("web server", ["note": .text(note)]) }
     var options = PipelineOptions()
     options.engine.seed = seed
@@ -86,6 +89,7 @@ private final class RunningAgent {
     }
     pipeline = try Pipeline(options, seed: seed, log: log)
     try pipeline.watch(signals.descriptor, as: Pipeline.signalsToken)
+    try pipeline.watch(server.askDescriptor, as: Pipeline.pagesToken)
     pipeline.open()
     if let conntrack = pipeline.failures[Pipeline.Source.conntrack.rawValue], pipeline.failures[Pipeline.Source.packets.rawValue] != nil {
       // Neither what the kernel tracked nor what was asked can be seen: there is nothing to watch.
@@ -115,6 +119,7 @@ private final class RunningAgent {
         "listening": .text(server.addresses.map(\.description).joined(separator: " ")),
       ])
     var isStopping = false
+    publish()
     tick()
     while !isStopping {
       let ready = pipeline.turn(until: nextTick)
@@ -128,6 +133,7 @@ private final class RunningAgent {
           }
         }
       }
+      if ready.contains(Pipeline.pagesToken) && server.wasAsked() { publish() }
       if pipeline.now >= nextTick { tick() }
       longestTurn = max(longestTurn, Clocks.monotonic() - pipeline.now)
     }
@@ -137,6 +143,7 @@ private final class RunningAgent {
     incidents.writeDue(pipeline.now, wall, isLast: true)
     incidents.stopped(AgentStopped(time: wall, version: Version.text, cause: "signal", uptime: Clocks.monotonic() - start))
     incidents.finish()
+    tellOutput()
     log.info("stopped")
     log.flushSuppressed()
     return ExitCode.ok.rawValue
@@ -148,19 +155,34 @@ private final class RunningAgent {
     pipeline.engine.records.removeAll(keepingCapacity: true)
   }
 
-  /// Once a second: pages, heartbeat, summaries.
+  /// Once a second: the list of incidents, heartbeat, summaries.
   private func tick() {
     nextTick = pipeline.now + Nanoseconds.perSecond
     incidents.writeDue(pipeline.now, Clocks.wall())
-    publish()
-    publishStatus()
+    tellOutput()
+    publishIncidents()
     server.heartbeat()
     // Every source that can run here is open, and the first dump is done, once the loop turns.
     server.setReady(true)
     log.flushSuppressed()
   }
 
+  /// Once when records begin to wait or be lost, and once when they are written again.
+  private func tellOutput() {
+    let problem = incidents.outputProblem
+    guard problem != toldProblem else { return }
+    toldProblem = problem
+    if let problem {
+      log.error("records cannot be written", ["reason": .text(problem)])
+    } else {
+      log.info("records are written again", ["lost": .unsigned(incidents.undelivered)])
+    }
+  }
+
+  /// `/metrics` and `/`: at the start, and when a request finds them older than a second. Rendered every second, whether somebody reads them or
+  /// not, they would be a tenth of what 10,000 queries/s cost.
   private func publish() {
+    publishStatus()
     var snapshot = MetricsSnapshot(pipeline, incidents, start: startWall, perCPU: configuration.metricsPerCPU)
     snapshot.log = LogUse(log.counters)
     snapshot.http = HTTPUse(server.counters)
@@ -186,24 +208,23 @@ private final class RunningAgent {
     swap(&page, &self.page)
   }
 
-  /// The pages that show names: on the API address alone unless users are configured. Made again only when something changed.
+  /// The page that shows names: on the API address alone unless users are configured.
   private func publishStatus() {
-    let version = StatusVersion(pipeline, incidents)
-    if version != statusVersion {
-      statusVersion = version
-      let status = StatusSnapshot(pipeline, incidents, sources: sourceStates(), start: startWall, now: pipeline.wallNow)
-      lendPage { page in
-        StatusPage.render(status, into: &page)
-        server.publish(path: "/", contentType: "text/html; charset=utf-8", body: page.span)
-      }
+    let status = StatusSnapshot(pipeline, incidents, sources: sourceStates(), start: startWall, now: pipeline.wallNow)
+    lendPage { page in
+      StatusPage.render(status, into: &page)
+      server.publish(path: "/", contentType: "text/html; charset=utf-8", body: page.span)
     }
-    if incidents.recent.generation != recentGeneration {
-      recentGeneration = incidents.recent.generation
-      // Not into the kept buffer: this page may be a hundred times as long as the others.
-      var records: [UInt8] = []
-      incidents.recent.render(into: &records)
-      server.publish(path: "/api/v1/incidents", contentType: "application/json", body: records.span)
-    }
+  }
+
+  /// Made again only when something changed.
+  private func publishIncidents() {
+    guard incidents.recent.generation != recentGeneration else { return }
+    recentGeneration = incidents.recent.generation
+    // Not into the kept buffer: this page may be a hundred times as long as the others.
+    var records: [UInt8] = []
+    incidents.recent.render(into: &records)
+    server.publish(path: "/api/v1/incidents", contentType: "application/json", body: records.span)
   }
 
   private func sourceStates() -> [SourceState] {
@@ -215,7 +236,13 @@ private final class RunningAgent {
     } + [SourceState(source: "kernel_probe", state: .off)]
   }
 
+  /// SIGHUP. A file of records is opened again whatever the configuration says: its name may have been rotated away.
   private func reload() {
+    do throws(OutputError) {
+      try incidents.reopenOutput()
+    } catch {
+      log.error("records go on to the file that was open", ["reason": .text(error.problem)])
+    }
     switch Configuration.reload(configuration) {
     case .failure(let error):
       log.error("configuration not changed", ["reason": .text(error.description)])
@@ -226,10 +253,12 @@ private final class RunningAgent {
 
   private func apply(_ reload: ConfigurationReload) {
     do {
-      // Certificates and users are read again whether or not the file's name changed.
+      // All of it or nothing: what can fail comes first. Certificates and users are read again whether or not the file's name changed.
       let security = try HTTPSecurity(reading: reload.configuration.webConfigFile)
-      try incidents.reconfigure(reload.configuration, now: pipeline.now, wall: Clocks.wall())
+      try reload.configuration.checkAPIAccess(identifiesClients: security.identifiesClients)
+      let options = try incidents.recordOptions(reload.configuration)
       try server.reload(security)
+      incidents.reconfigure(reload.configuration, options, now: pipeline.now, wall: Clocks.wall())
     } catch {
       log.error("configuration not changed", ["reason": .text("\(error)")])
       return

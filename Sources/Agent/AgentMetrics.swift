@@ -38,6 +38,7 @@ extension MetricsSnapshot {
     ]
     tables = pipeline.engine.tableUse().map { TableUse($0.name, entries: UInt64($0.used), evictions: $0.evictions) }
     decodeErrors = DecodeError.allCases.map { DecodeErrorCount("packets", $0.name, tally.decodeErrors[Int($0.rawValue)]) }
+    decodeErrors += pipeline.conntrackErrors.map { DecodeErrorCount("conntrack", $0.reason, $0.count) }
     suppressedLost = incidents.limiter.suppressedLost
     suppressedClosed = incidents.limiter.suppressedClosed
     suppressedResolved = incidents.limiter.suppressedResolved

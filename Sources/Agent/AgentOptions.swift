@@ -10,7 +10,8 @@ package enum AgentOptions {
       help: "Where /metrics and /-/ are served."),
     .value(
       "web.api-address", \.webAPIAddress, .endpoint, group: "Web",
-      help: "Where / and /api are served as well: they show query names and pods, so keep it on loopback."),
+      help:
+        "Where / and /api are served as well: they show query names and pods, so another address than a loopback one needs users in web.config.file."),
     .value(
       "web.config.file", \.webConfigFile, .optional(.path()), group: "Web",
       help: "TLS and basic authentication, in Prometheus exporter-toolkit's format. With users set, / and /api are served on every address.",

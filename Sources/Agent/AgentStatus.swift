@@ -22,18 +22,3 @@ extension StatusSnapshot {
     losses = incidents.latest
   }
 }
-
-/// What the pages behind `/` and `/api` were last made of: while it stays the same they need not be made again.
-struct StatusVersion: Equatable {
-  private let incidents: UInt64
-  private let transmissions: UInt64
-  private let blind: [BlindSource]
-  private let failures: [Bool]
-
-  init(_ pipeline: Pipeline, _ incidents: Incidents) {
-    self.incidents = incidents.generation
-    transmissions = pipeline.engine.totals.transmissions[Int(Vantage.client.rawValue)]
-    blind = BlindSource.allCases.filter { pipeline.engine.isBlind($0) }
-    failures = pipeline.failures.map { $0 != nil }
-  }
-}

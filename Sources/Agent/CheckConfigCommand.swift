@@ -40,12 +40,16 @@ package enum CheckConfigCommand {
     for option in options.differences(configuration, Configuration()) {
       text += "  \(option.name): \(option.show(configuration).joined(separator: ", "))\n"
     }
-    if let web = configuration.webConfigFile {
-      let contents = try WebConfiguration.read(path: web)
-      try checkFiles(of: contents, place: shownPath(web))
-      let tls = contents.tls.map { "TLS, client certificates \($0.clientAuthType)" } ?? "no TLS"
-      text += "\(shownPath(web)): valid: \(tls), \(contents.users.count) users\n"
+    guard let web = configuration.webConfigFile else {
+      try configuration.checkAPIAccess(identifiesClients: false)
+      return text
     }
+    let contents = try WebConfiguration.read(path: web)
+    try checkFiles(of: contents, place: shownPath(web))
+    let tls = contents.tls.map { "TLS, client certificates \($0.clientAuthType)" } ?? "no TLS"
+    try configuration.checkAPIAccess(
+      identifiesClients: !contents.users.isEmpty || contents.tls?.clientAuthType == "RequireAndVerifyClientCert")
+    text += "\(shownPath(web)): valid: \(tls), \(contents.users.count) users\n"
     return text
   }
 

@@ -45,4 +45,15 @@ package struct Configuration: Equatable, Sendable {
   package var sources = ConfigurationSources()
 
   package init() {}
+
+  /// Query names are shown to nobody who was not named: `/` and `/api` on an address that others reach need users.
+  ///
+  /// - Parameter identifiesClients: whether the web configuration has users or verifies certificates.
+  package func checkAPIAccess(identifiesClients: Bool) throws(ConfigurationError) {
+    guard !identifiesClients && !webAPIAddress.address.isLoopback else { return }
+    throw ConfigurationError(
+      place: "--web.api-address",
+      problem: "\(webAPIAddress.address) is no loopback address, and / and /api show query names to whoever reaches it: name basic_auth_users in "
+        + "--web.config.file, or take 127.0.0.1")
+  }
 }

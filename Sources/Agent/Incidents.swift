@@ -21,8 +21,6 @@ final class Incidents {
   private(set) var latest: [LostQuery] = []
   /// Records given to the output (index: `RecordEvent.rawValue`).
   private(set) var written: [UInt64] = Array(repeating: 0, count: RecordEvent.allCases.count)
-  /// Grows with every loss, alert and line.
-  private(set) var generation: UInt64 = 0
   private var line: [UInt8] = []
 
   init(_ configuration: Configuration, seed: UInt64, now: Instant, wall: WallTime) throws(OutputError) {
@@ -68,9 +66,13 @@ final class Incidents {
     return key
   }
 
+  /// What `reconfigure` takes; the only part of it that can fail.
+  func recordOptions(_ configuration: Configuration) throws(OutputError) -> RecordOptions {
+    try Self.recordOptions(configuration, randomKey: randomKey)
+  }
+
   /// Takes changed options over; the output and the limiter's counts stay.
-  func reconfigure(_ configuration: Configuration, now: Instant, wall: WallTime) throws(OutputError) {
-    let options = try Self.recordOptions(configuration, randomKey: randomKey)
+  func reconfigure(_ configuration: Configuration, _ options: RecordOptions, now: Instant, wall: WallTime) {
     writeSummary(now, wall, isLast: true)
     writer = RecordWriter(options: options)
     limiter.change(rate: Int64(configuration.incidentsRate), all: configuration.incidentsAll)
@@ -86,7 +88,6 @@ final class Incidents {
   }
 
   private func take(_ record: Record, _ now: Instant, _ wall: WallTime) {
-    generation &+= 1
     var alert: Alert?
     let event: RecordEvent
     switch record {
@@ -138,7 +139,6 @@ final class Incidents {
   /// - Returns: false if the output had no room.
   @discardableResult
   private func write(_ event: RecordEvent, isRecent: Bool = false, _ make: (inout [UInt8]) -> Void) -> Bool {
-    generation &+= 1
     line.removeAll(keepingCapacity: true)
     make(&line)
     if isRecent { recent.append(line) }
@@ -148,7 +148,13 @@ final class Incidents {
   }
 
   /// Waits a little for a slow reader, at the end.
-  func finish() { output.flush(wait: 500) }
+  func finish() { output.finish() }
+
+  /// Opens the file of the records by its name again. On failure the old one stays.
+  func reopenOutput() throws(OutputError) { try output.reopen() }
+
+  /// Why records wait or are lost; nil while all is well.
+  var outputProblem: String? { output.problem }
 
   /// Lines that no reader took.
   var undelivered: UInt64 { output.droppedLines }

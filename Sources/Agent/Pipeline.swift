@@ -37,14 +37,14 @@ package final class Pipeline {
   }
 
   /// Frames stamped less than this before a sweep wait for the next, so that copies seen on two CPUs are put in order.
-  private static let reorderWindow = 2 * Nanoseconds.perMillisecond
+  private static var reorderWindow: Int64 { 2 * Nanoseconds.perMillisecond }
   /// While packets come in the counters are read this often, so that what moves them is known to a tenth of a second.
-  private static let busyCounterPeriod = Nanoseconds.perSecond / 10
-  private static let idleCounterPeriod = Nanoseconds.perSecond
+  private static var busyCounterPeriod: Int64 { Nanoseconds.perSecond / 10 }
+  private static var idleCounterPeriod: Int64 { Nanoseconds.perSecond }
   /// Events that come faster than they are taken must not keep the ring waiting; what then overflows is counted and blind.
   private static let drainsPerSweep = 4
   /// How often a source that is down is tried again.
-  private static let reopenPeriod = 10 * Nanoseconds.perSecond
+  private static var reopenPeriod: Int64 { 10 * Nanoseconds.perSecond }
 
   package var engine: Engine
   package private(set) var tally = PipelineTally()
@@ -74,6 +74,7 @@ package final class Pipeline {
   private static let eventsToken = EventToken(1)
   private static let devicesToken = EventToken(2)
   package static let signalsToken = EventToken(3)
+  package static let pagesToken = EventToken(4)
 
   package init(_ options: PipelineOptions, seed: UInt64, log: Log) throws(SetupError) {
     self.options = options
@@ -88,6 +89,11 @@ package final class Pipeline {
   package var wallNow: WallTime { clock.wallNow }
   package func isUp(_ source: Source) -> Bool { failures[source.rawValue] == nil }
   package var wakeups: UInt64 { loop.wakeups }
+  /// What ctnetlink sent and was taken for no entry, by reason.
+  package var conntrackErrors: [(reason: StaticString, count: UInt64)] {
+    ConntrackDecodeError.allCases.map { ($0.name, events?.errors($0) ?? 0) }
+      + [("foreign", events?.foreignMessages ?? 0), ("receive", events?.receiveErrors ?? 0), ("dump", tally.dumpErrors)]
+  }
   /// Each CPU's share of the conntrack counters.
   package var countersByCPU: [(cpu: Int, counters: ConntrackCounters)] {
     (0..<accumulator.cpuCount).compactMap { cpu in accumulator.counters(cpu: cpu).map { (cpu, $0) } }
@@ -258,7 +264,12 @@ package final class Pipeline {
       let observation = PacketObservation(
         time: clock.instant(of: header.stamp), wallTime: header.stamp, interface: header.interface, isOutgoing: header.isOutgoing,
         source: packet.source, destination: packet.destination, transport: packet.transport, dns: packet.dns)
-      decoder.withName(in: bytes) { name in engine.observe(observation, name: name) }
+      let start = decoder.nameOffset
+      if start >= 0 {
+        engine.observe(observation, name: bytes.extracting(start..<(start + decoder.nameLength)))
+      } else {
+        decoder.withName(in: bytes) { name in engine.observe(observation, name: name) }
+      }
     } catch {
       tally.decodeErrors[Int(error.rawValue)] &+= 1
     }
@@ -300,6 +311,7 @@ package final class Pipeline {
     if engine.isBlind(.conntrack) { engine.forgetEntries() }
     do throws(SetupError) {
       guard let dump = try requests?.dump(ports: capturedPorts, { event in engine.observe(event) }) else { return }
+      tally.dumpErrors &+= UInt64(dump.errors)
       log.debug("read the conntrack table", ["entries": .integer(Int64(dump.entries)), "kept": .integer(Int64(dump.matched))])
       if dump.isIncomplete {
         log.warn("the conntrack table changed while it was read: reading it again")
@@ -376,7 +388,7 @@ package final class Pipeline {
 
 /// How finely the engine's deadlines are kept.
 private enum TimerGranularity {
-  static let nanoseconds = 10 * Nanoseconds.perMillisecond
+  static var nanoseconds: Int64 { 10 * Nanoseconds.perMillisecond }
 }
 
 /// What the pipeline counted beside the engine.
@@ -390,6 +402,8 @@ package struct PipelineTally: Sendable {
   /// As the kernel counts them: taken, still in the ring, and lost.
   package var packets: UInt64 = 0
   package var packetsLost: UInt64 = 0
+  /// Messages of dumps that were no entries.
+  package var dumpErrors: UInt64 = 0
   /// By `DecodeError.rawValue`.
   package var decodeErrors: InlineArray<16, UInt64> = .init(repeating: 0)
   package var counters = ConntrackCounters()

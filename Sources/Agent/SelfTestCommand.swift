@@ -12,7 +12,7 @@ package enum SelfTestCommand {
     do throws(SelfTestObstacle) {
       options = try SelfTestOptions(arguments: arguments)
     } catch {
-      return Subcommand.usageError("selftest", error.message)
+      return Subcommand.usageError("racetrack selftest", error.message)
     }
     if options.wantsHelp { return Subcommand.printed(SelfTestOptions.help) }
     let writer = RecordWriter(options: RecordOptions())
@@ -24,11 +24,9 @@ package enum SelfTestCommand {
         return String(decoding: line.last == UInt8(ascii: "\n") ? line.dropLast() : line[...], as: UTF8.self)
       }
     } catch let obstacle as SelfTestObstacle {
-      _ = writeText("racetrack selftest: \(obstacle.message)\n", to: STDERR_FILENO)
-      return ExitCode.cannotRun.rawValue
+      return Subcommand.cannotRun("racetrack selftest", obstacle.message)
     } catch {
-      _ = writeText("racetrack selftest: \(error)\n", to: STDERR_FILENO)
-      return ExitCode.cannotRun.rawValue
+      return Subcommand.cannotRun("racetrack selftest", "\(error)")
     }
   }
 }

@@ -74,6 +74,12 @@ extension Subcommand {
     return ExitCode.usage.rawValue
   }
 
+  /// The one line on standard error that goes with exit status 3.
+  package static func cannotRun(_ command: String, _ problem: String) -> Int32 {
+    writeText("\(command): \(problem)\n", to: STDERR_FILENO)
+    return ExitCode.cannotRun.rawValue
+  }
+
   static var versionLine: String { "racetrack \(Version.text)\n" }
 
   private static func overview(of subcommands: [Subcommand]) -> String {

@@ -22,9 +22,8 @@ package struct WebConfiguration: Equatable, Sendable {
   /// Empty: no authentication.
   package var users: [User] = []
 
-  package static let clientAuthTypes = [
-    "NoClientCert", "RequestClientCert", "RequireAnyClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert",
-  ]
+  /// Not the exporter-toolkit's three between them: they ask for a certificate and let others in as well.
+  package static let clientAuthTypes = ["NoClientCert", "RequireAndVerifyClientCert"]
   package static let minimumVersions = ["TLS12", "TLS13"]
   static let maximumUsers = 256
   /// A hash of cost 14 takes about a second to check, each higher cost twice as long.
@@ -149,8 +148,7 @@ extension WebConfiguration.TLS {
   fileprivate func validate(place: String) throws(ConfigurationError) {
     if certificateFile.isEmpty { throw ConfigurationError(place: place, problem: "cert_file is missing") }
     if keyFile.isEmpty { throw ConfigurationError(place: place, problem: "key_file is missing") }
-    let verifies = ["VerifyClientCertIfGiven", "RequireAndVerifyClientCert"].contains(clientAuthType)
-    if verifies && clientCAFile == nil {
+    if clientAuthType == "RequireAndVerifyClientCert" && clientCAFile == nil {
       throw ConfigurationError(place: place, problem: "client_auth_type \(clientAuthType) needs client_ca_file")
     }
     if clientCAFile != nil && clientAuthType == "NoClientCert" {

@@ -11,7 +11,7 @@ struct BlindWindows {
   }
 
   private static let kept = 64
-  private static let memory = 900 * Nanoseconds.perSecond
+  private static var memory: Int64 { 900 * Nanoseconds.perSecond }
   private var spans: [[Span]] = Array(repeating: [], count: BlindSource.allCases.count)
   private var openSince: [Instant?] = Array(repeating: nil, count: BlindSource.allCases.count)
   /// Nanoseconds of closed windows by source, and of time in which any source was blind.

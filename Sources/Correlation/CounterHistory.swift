@@ -22,15 +22,15 @@ enum CounterFinding {
 /// lowers it for good; an insertion that was held up lowers it for a moment, so of readings that lie close together the highest counts.
 struct CounterHistory: ~Copyable {
   /// From a packet's ingress copy to its insertion on the same CPU, with a few thousand rules between. Longer delays cost certainty, not truth.
-  static let lag: Int64 = 300 * Nanoseconds.perMicrosecond
+  static var lag: Int64 { 300 * Nanoseconds.perMicrosecond }
   /// Settled readings within this time count as one moment.
-  static let moment: Int64 = 25 * Nanoseconds.perMillisecond
+  static var moment: Int64 { 25 * Nanoseconds.perMillisecond }
   /// Within this time an insertion that was held up is counted, even where virtual processors have to wait for a real one.
-  static let delay: Int64 = 100 * Nanoseconds.perMillisecond
+  static var delay: Int64 { 100 * Nanoseconds.perMillisecond }
   /// Readings further apart than this (the period of an idle node, and a sweep or two) prove no exact count.
-  static let longestGap: Int64 = 3 * Nanoseconds.perSecond / 2
+  static var longestGap: Int64 { 3 * Nanoseconds.perSecond / 2 }
   /// Half of "the second around".
-  static let reach: Int64 = Nanoseconds.perSecond / 2
+  static var reach: Int64 { Nanoseconds.perSecond / 2 }
 
   struct Sample: BitwiseCopyable {
     var before: Instant

@@ -29,21 +29,21 @@ package struct EngineConfiguration: Sendable {
 /// configuration. Not Sendable on purpose: it belongs to the pipeline's thread.
 package struct Engine: ~Copyable {
   /// From the first copy to "this was not forwarded": qdiscs and neighbour queues hold packets that long.
-  static let forwardingTime = Nanoseconds.perSecond
+  static var forwardingTime: Int64 { Nanoseconds.perSecond }
   /// How long an answered transmission stays, as a witness for its neighbours' verdicts: until those of the same lookup have fallen.
-  static let witnessTime = forwardingTime + 2 * lookupTime
+  static var witnessTime: Int64 { forwardingTime + 2 * lookupTime }
   /// An entry that nothing used for so long may be gone: net/netfilter/nf_conntrack_proto_udp.c, `udp_timeouts`. The kernel filter keeps the
   /// end of answered entries from us.
-  static let entryTime = 30 * Nanoseconds.perSecond
+  static var entryTime: Int64 { 30 * Nanoseconds.perSecond }
   /// Age at which a transmission is first looked at: an answered one goes then, unless some other stands unsent whose witness it may be. Those
   /// that race with it came within `lookupTime` and are known as suspects by now.
-  static let firstLook = Nanoseconds.perSecond / 4
+  static var firstLook: Int64 { Nanoseconds.perSecond / 4 }
   /// Age at which a transmission without a sent leg is looked at for the first time.
-  static let suspectAge = 5 * Nanoseconds.perMillisecond
+  static var suspectAge: Int64 { 5 * Nanoseconds.perMillisecond }
   /// Age at which its evidence for a failed insertion is gathered.
-  static let assessAge = Nanoseconds.perSecond / 2
+  static var assessAge: Int64 { Nanoseconds.perSecond / 2 }
   /// Queries of one socket within this time are one lookup; insertions within it can have raced.
-  static let lookupTime = 100 * Nanoseconds.perMillisecond
+  static var lookupTime: Int64 { 100 * Nanoseconds.perMillisecond }
 
   let configuration: EngineConfiguration
   var transmissions: TransmissionTable
@@ -167,7 +167,7 @@ package struct Engine: ~Copyable {
   }
 
   /// When `advance` has something to do next; nil while nothing is open.
-  package func nextDeadline() -> Instant? {
+  package mutating func nextDeadline() -> Instant? {
     var due = timers.nextDue() ?? .distantFuture
     if let item = recent.first { due = min(due, item.asked + Self.suspectAge) }
     if let item = suspects.first { due = min(due, item.asked + Self.assessAge) }
@@ -191,14 +191,14 @@ package struct Engine: ~Copyable {
 
   // MARK: What is known
 
-  package func blindNanoseconds(_ source: BlindSource) -> Int64 { blind.nanoseconds(source, now: now) }
-  package func blindNanosecondsAny() -> Int64 { blind.nanosecondsAny(now: now) }
-  package func isBlind(_ source: BlindSource) -> Bool { blind.isOpen(source) }
-  package func isSentObservable() -> Bool { paths.isObservableEverywhere(.sent, at: now) }
-  package func isDeliveredObservable() -> Bool { paths.isObservableEverywhere(.delivered, at: now) }
+  package mutating func blindNanoseconds(_ source: BlindSource) -> Int64 { blind.nanoseconds(source, now: now) }
+  package mutating func blindNanosecondsAny() -> Int64 { blind.nanosecondsAny(now: now) }
+  package mutating func isBlind(_ source: BlindSource) -> Bool { blind.isOpen(source) }
+  package mutating func isSentObservable() -> Bool { paths.isObservableEverywhere(.sent, at: now) }
+  package mutating func isDeliveredObservable() -> Bool { paths.isObservableEverywhere(.delivered, at: now) }
 
   /// Used slots and evictions of each table, by the names of `racetrack_table_entries{table}`.
-  package func tableUse() -> [(name: StaticString, used: Int, evictions: UInt64)] {
+  package mutating func tableUse() -> [(name: StaticString, used: Int, evictions: UInt64)] {
     [
       ("transmissions", transmissions.count, totals.evicted), ("names", names.used, 0), ("entries", entries.count, entries.evictions),
       ("services", services.count, services.evictions), ("flows", flowLog.count, flowLog.evictions), ("lost_flows", lostFlows.count, 0),

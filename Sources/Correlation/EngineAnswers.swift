@@ -79,7 +79,7 @@ extension Engine {
       count { $0.unmatchedAnswers &+= 1 }
     case .taken:
       // Told once an answer: at its last leg.
-      if packet.isOutgoing || isAcceptedOnArrival(transmissions.slots[credit.slot]) { count { $0.duplicateAnswers &+= 1 } }
+      if packet.isOutgoing || isAcceptedOnArrival(credit.slot) { count { $0.duplicateAnswers &+= 1 } }
     case .furtherCopy:
       break
     case .unsent, .forwarded, .exact:
@@ -88,55 +88,59 @@ extension Engine {
   }
 
   /// No outgoing copy of its answer will follow.
-  private func isAcceptedOnArrival(_ transmission: Transmission) -> Bool {
-    transmission.isHostClient || !configuration.capturesOutgoing || node.isLocal(transmission.client.address)
+  private mutating func isAcceptedOnArrival(_ slot: Int32) -> Bool {
+    transmissions.slots[slot].isHostClient || !configuration.capturesOutgoing || node.isLocal(transmissions.slots[slot].client.address)
   }
 
-  private func fit(_ packet: PacketObservation, _ slot: Int32) -> Fit {
-    let transmission = transmissions.slots[slot]
-    guard transmission.asked <= packet.time, transmission.isVantageSettled else { return .none }
-    return packet.isOutgoing ? fitOutgoing(packet, transmission) : fitIncoming(packet, transmission)
+  private mutating func fit(_ packet: PacketObservation, _ slot: Int32) -> Fit {
+    guard transmissions.slots[slot].asked <= packet.time, transmissions.slots[slot].isVantageSettled else { return .none }
+    return packet.isOutgoing ? fitOutgoing(packet, slot) : fitIncoming(packet, slot)
   }
 
-  private func fitIncoming(_ packet: PacketObservation, _ transmission: Transmission) -> Fit {
+  private mutating func fitIncoming(_ packet: PacketObservation, _ slot: Int32) -> Fit {
     var fit = Fit.none
-    if transmission.wasSent {
-      if packet.source == transmission.sentDestination && packet.destination == transmission.sentSource { fit = .exact }
-    } else if answersUnsent(packet, transmission) {
-      fit = transmission.isLocalServer || !configuration.capturesOutgoing ? .forwarded : .unsent
-    } else if !configuration.capturesOutgoing && packet.destination == transmission.client {
+    if transmissions.slots[slot].wasSent {
+      if packet.source == transmissions.slots[slot].sentDestination && packet.destination == transmissions.slots[slot].sentSource { fit = .exact }
+    } else if answersUnsent(packet, slot) {
+      fit = transmissions.slots[slot].isLocalServer || !configuration.capturesOutgoing ? .forwarded : .unsent
+    } else if !configuration.capturesOutgoing && packet.destination == transmissions.slots[slot].client {
       fit = .unsent
     }
     if fit != .none {
-      guard transmission.hasCome else { return fit }
-      return packet.interface != transmission.cameInterface && packet.time - transmission.came < Self.forwardingTime ? .furtherCopy : .taken
+      guard transmissions.slots[slot].hasCome else { return fit }
+      return packet.interface != transmissions.slots[slot].cameInterface && packet.time - transmissions.slots[slot].came < Self.forwardingTime
+        ? .furtherCopy : .taken
     }
     // The bridge's own copy, translated by half.
-    return transmission.hasCome && packet.interface != transmission.cameInterface
-      && (packet.destination == transmission.client || packet.source == transmission.server) ? .furtherCopy : .none
+    return transmissions.slots[slot].hasCome && packet.interface != transmissions.slots[slot].cameInterface
+      && (packet.destination == transmissions.slots[slot].client || packet.source == transmissions.slots[slot].server) ? .furtherCopy : .none
   }
 
-  private func fitOutgoing(_ packet: PacketObservation, _ transmission: Transmission) -> Fit {
-    guard packet.destination == transmission.client, !transmission.isHostClient else { return .none }
-    if packet.source == transmission.server {
-      if transmission.wasDelivered {
-        return packet.interface != transmission.deliveredInterface && packet.time - transmission.delivered < Self.forwardingTime
+  private mutating func fitOutgoing(_ packet: PacketObservation, _ slot: Int32) -> Fit {
+    guard packet.destination == transmissions.slots[slot].client, !transmissions.slots[slot].isHostClient else { return .none }
+    if packet.source == transmissions.slots[slot].server {
+      if transmissions.slots[slot].wasDelivered {
+        return packet.interface != transmissions.slots[slot].deliveredInterface
+          && packet.time - transmissions.slots[slot].delivered < Self.forwardingTime
           ? .furtherCopy : .taken
       }
-      return transmission.hasCome ? .exact : transmission.wasSent || transmission.isLocalServer ? .forwarded : .unsent
+      return transmissions.slots[slot].hasCome
+        ? .exact : transmissions.slots[slot].wasSent || transmissions.slots[slot].isLocalServer ? .forwarded : .unsent
     }
     // Towards the client, from an address that it did not ask.
-    return transmission.hasCome && packet.source == transmission.sentDestination && transmission.untranslated == .zero ? .exact : .none
+    return transmissions.slots[slot].hasCome && packet.source == transmissions.slots[slot].sentDestination
+      && transmissions.slots[slot].untranslated == .zero ? .exact : .none
   }
 
   private mutating func takeIncoming(_ packet: PacketObservation, for slot: Int32) {
     transmissions.slots[slot].came = packet.time
     transmissions.slots[slot].cameInterface = packet.interface
     withdrawCandidate(slot)
-    let entry = entries.find(reply: packet.tuple, zone: nil)
+    let known = transmissions.slots[slot].entry
+    let entry = known >= 0 && entries.isReply(known, packet.tuple) ? known : entries.find(reply: packet.tuple, zone: nil)
     if entry >= 0 { entries.touch(entry, at: packet.time) }
     if node.kind(of: packet.interface) == .workload { node.noteServer(packet.source.address) }
-    if isAcceptedOnArrival(transmissions.slots[slot]) { acceptOnArrival(packet, for: slot) }
+    if isAcceptedOnArrival(slot) { acceptOnArrival(packet, for: slot) }
   }
 
   private mutating func takeOutgoing(_ packet: PacketObservation, for slot: Int32) {
@@ -156,11 +160,11 @@ extension Engine {
   }
 
   /// The sent leg was not seen: the entry, or the plain tuple, tells whose answer it is.
-  private func answersUnsent(_ packet: PacketObservation, _ transmission: Transmission) -> Bool {
-    if packet.source == transmission.server && packet.destination == transmission.client { return true }
+  private mutating func answersUnsent(_ packet: PacketObservation, _ slot: Int32) -> Bool {
+    if packet.source == transmissions.slots[slot].server && packet.destination == transmissions.slots[slot].client { return true }
     let entry = entries.find(reply: packet.tuple, zone: nil)
-    if entry >= 0 { return entries.entries[entry].original == transmission.originalTuple }
-    return packet.destination == transmission.client && services.find(transmission.server, backend: packet.source) >= 0
+    if entry >= 0 { return entries.entries[entry].original == transmissions.slots[slot].originalTuple }
+    return packet.destination == transmissions.slots[slot].client && services.find(transmissions.slots[slot].server, backend: packet.source) >= 0
   }
 
   /// Nothing leaves any more: the client has the answer once it came, if the entry still translates it. One that opened an entry of its own is not.
@@ -177,46 +181,55 @@ extension Engine {
   private mutating func deliver(_ slot: Int32, _ packet: PacketObservation) {
     transmissions.slots[slot].delivered = packet.time
     transmissions.slots[slot].deliveredInterface = packet.interface
-    let transmission = transmissions.slots[slot]
-    guard transmission.state == .open || transmission.state == .lost, transmission.vantage == .client else {
-      if transmission.state == .open { transmissions.slots[slot].state = .answered }
+    let isOpen = transmissions.slots[slot].state == .open
+    guard isOpen || transmissions.slots[slot].state == .lost, transmissions.slots[slot].vantage == .client else {
+      if isOpen { transmissions.slots[slot].state = .answered }
       return
     }
-    let head = transmission.head
+    let head = transmissions.slots[slot].head
     let isFirst = transmissions.slots[head].accepted == .zero
-    if transmission.state == .open && isTooLate(transmission) {
+    if isOpen && isTooLate(slot) {
       close(slot, lost: Loss(.lateAnswer, .none, transmissions.slots[head].isJoined ? .inferred : .observed, [.asked, .sent, .came]))
       return
     }
     if isFirst { transmissions.slots[head].accepted = packet.time }
-    if transmission.state == .open {
+    if isOpen {
       transmissions.slots[slot].state = .answered
       noteAnswered(packet, since: isFirst ? transmissions.slots[head].asked : nil)
     }
     // After a verdict this only tells that the path hides a leg, and when the query ended.
-    if !transmission.isHostClient && !blind.isOpen(.packets) {
+    if !transmissions.slots[slot].isHostClient && !blind.isOpen(.packets) {
+      let sawSent = transmissions.slots[slot].wasSent || isServedHere(slot)
       paths.noteAnswered(
-        interface: transmission.askedInterface, isTranslated: isTranslated(transmission), sawSent: transmission.wasSent || isServedHere(transmission),
+        interface: transmissions.slots[slot].askedInterface, isTranslated: isTranslated(slot), sawSent: sawSent,
         sawDelivered: true, at: packet.time)
     }
     if transmissions.slots[slot].hasTwin { tellTwins(slot) }
     let joined = transmissions.slots[slot].joins
-    if joined >= 0 && transmissions.slots[joined].generation == transmissions.slots[slot].joinsGeneration
-      && transmissions.slots[joined].accepted == .zero
-    {
-      transmissions.slots[joined].accepted = packet.time
+    if joined >= 0 { tellJoined(slot, joined, at: packet.time) }
+  }
+
+  @inline(never) private mutating func tellJoined(_ slot: Int32, _ joined: Int32, at time: Instant) {
+    if transmissions.slots[joined].generation == transmissions.slots[slot].joinsGeneration && transmissions.slots[joined].accepted == .zero {
+      transmissions.slots[joined].accepted = time
     }
   }
 
   /// True if the client has stopped to wait for this one: its query was asked again and answered, or asked again from another socket.
-  private func isTooLate(_ transmission: Transmission) -> Bool {
-    let query = transmissions.slots[transmission.head]
-    guard transmission.attempt < query.attempts else { return false }
-    return query.accepted != .zero || (query.isJoined && transmission.delivered > query.lastAsked)
+  private mutating func isTooLate(_ slot: Int32) -> Bool {
+    let head = transmissions.slots[slot].head
+    guard transmissions.slots[slot].attempt < transmissions.slots[head].attempts else { return false }
+    return transmissions.slots[head].accepted != .zero
+      || (transmissions.slots[head].isJoined && transmissions.slots[slot].delivered > transmissions.slots[head].lastAsked)
   }
 
   /// Whether the way of this transmission leads through a translation: by the sent leg where there is one, else by what its server is known for.
-  func isTranslated(_ transmission: Transmission) -> Bool {
+  mutating func isTranslated(_ slot: Int32) -> Bool {
+    transmissions.slots[slot].wasSent
+      ? transmissions.slots[slot].sentDestination != transmissions.slots[slot].server : services.isTranslated(transmissions.slots[slot].server)
+  }
+
+  mutating func isTranslated(_ transmission: Transmission) -> Bool {
     transmission.wasSent ? transmission.sentDestination != transmission.server : services.isTranslated(transmission.server)
   }
 

@@ -6,7 +6,7 @@ extension Engine {
   /// A race needs this order: the loser was asked before the winner was inserted, and the winner was inserted before it was sent. So a winner
   /// that had left before the loser came is none (nf_nat would have seen it and taken another port: net/netfilter/nf_nat_core.c,
   /// `get_unique_tuple`).
-  func findClash(_ slot: Int32) -> ClashEvidence {
+  mutating func findClash(_ slot: Int32) -> ClashEvidence {
     let transmission = transmissions.slots[slot]
     let zone = node.zone(of: transmission.askedInterface)
     let own = findOwn(transmission, slot, zone: zone)
@@ -28,7 +28,7 @@ extension Engine {
   }
 
   /// Who holds the reply tuple that the transmission would have got, and was sent by the time given.
-  private func findHolder(_ transmission: Transmission, zone: UInt16, sentBy last: Instant) -> ClashEvidence {
+  private mutating func findHolder(_ transmission: Transmission, zone: UInt16, sentBy last: Instant) -> ClashEvidence {
     var best = ClashEvidence()
     var row = services.first(transmission.server)
     if row < 0 {
@@ -52,7 +52,7 @@ extension Engine {
   }
 
   /// What the entry of the transmission's own original tuple says.
-  private func findOwn(_ transmission: Transmission, _ mine: Int32, zone: UInt16) -> ClashEvidence {
+  private mutating func findOwn(_ transmission: Transmission, _ mine: Int32, zone: UInt16) -> ClashEvidence {
     var evidence = ClashEvidence()
     let slot = entries.find(original: transmission.originalTuple, zone: zone)
     guard slot >= 0 else { return evidence }
@@ -82,7 +82,7 @@ extension Engine {
   }
 
   /// The entry that holds `reply`, as a winner of a race with the transmission; nil if there is none.
-  private func holder(of reply: FiveTuple, _ transmission: Transmission, zone: UInt16) -> ClashEvidence? {
+  private mutating func holder(of reply: FiveTuple, _ transmission: Transmission, zone: UInt16) -> ClashEvidence? {
     let slot = entries.find(reply: reply, zone: zone, natClash: false)
     guard slot >= 0 else { return nil }
     let entry = entries.entries[slot]
@@ -107,7 +107,7 @@ extension Engine {
   }
 
   /// Nothing is known of the server yet: a query of the same socket to another server that left for a backend while this one was on its way.
-  private func unlearned(_ transmission: Transmission) -> ClashEvidence {
+  private mutating func unlearned(_ transmission: Transmission) -> ClashEvidence {
     var evidence = ClashEvidence()
     var slot = transmissions.first(socket: transmission.socketKey)
     var steps = 0
@@ -138,7 +138,7 @@ extension Engine {
 
   /// True if a transmission of the same socket that was asked around this one was not forwarded yet: its verdict may need this one as a witness,
   /// and falls late where the path has not shown its legs.
-  func neighbourWaits(_ slot: Int32) -> Bool {
+  mutating func neighbourWaits(_ slot: Int32) -> Bool {
     let client = transmissions.slots[slot].client
     let asked = transmissions.slots[slot].asked
     var other = transmissions.first(socket: transmissions.socketKey(client))
@@ -156,7 +156,7 @@ extension Engine {
   }
 
   /// The transmissions on this tuple that were asked around `near`, beside the slot `mine`.
-  private func neighbours(client: Endpoint, server: Endpoint, near: Instant, beside mine: Int32) -> Neighbours {
+  private mutating func neighbours(client: Endpoint, server: Endpoint, near: Instant, beside mine: Int32) -> Neighbours {
     var found = Neighbours()
     var slot = transmissions.first(socket: transmissions.socketKey(client))
     var steps = 0

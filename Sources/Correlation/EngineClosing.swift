@@ -44,7 +44,7 @@ extension Engine {
     return max(1, hash.finish())
   }
 
-  private func record(_ slot: Int32, _ loss: Loss) -> LostQuery {
+  private mutating func record(_ slot: Int32, _ loss: Loss) -> LostQuery {
     let transmission = transmissions.slots[slot]
     var lost = LostQuery()
     lost.incidentID = transmissions.slots[transmission.head].incidentID
@@ -83,7 +83,7 @@ extension Engine {
   }
 
   /// True if this address also answers on a DNS port (CoreDNS, NodeLocal).
-  private func answersDNS(_ address: IPAddress) -> Bool {
+  private mutating func answersDNS(_ address: IPAddress) -> Bool {
     node.isServer(address)
   }
 
@@ -114,8 +114,13 @@ extension Engine {
 
   /// Tells how a query that lost a transmission ended. Attempts beside the first hold no losses of their own to tell.
   mutating func closeQuery(_ head: Int32) {
+    guard transmissions.slots[head].lostAttempts > 0, transmissions.slots[head].head == head, transmissions.slots[head].vantage == .client
+    else { return }
+    tellClosed(head)
+  }
+
+  @inline(never) private mutating func tellClosed(_ head: Int32) {
     let query = transmissions.slots[head]
-    guard query.lostAttempts > 0, query.head == head, query.vantage == .client else { return }
     var closed = ClosedQuery()
     closed.incidentID = query.incidentID
     closed.lookupID = lookupID(query)
@@ -147,7 +152,7 @@ extension Engine {
     records.append(.closed(closed))
   }
 
-  private func lookupID(_ query: Transmission) -> UInt64 {
+  private mutating func lookupID(_ query: Transmission) -> UInt64 {
     var hash = SeededHash(seed: configuration.seed)
     hash.combine(query.lookupSocket)
     hash.combine(query.nameHash)
@@ -158,7 +163,7 @@ extension Engine {
   mutating func release(_ slot: Int32) {
     // Nearly all are answered queries of clients, of which nothing is kept.
     if transmissions.slots[slot].vantage != .client || transmissions.slots[slot].state == .lost { remember(slot) }
-    names.release(transmissions.slots[slot].name)
+    names.release(transmissions.slots[slot].name, length: Int(transmissions.slots[slot].nameLength))
     timers.clear(slot)
     transmissions.give(back: slot)
   }

@@ -22,7 +22,7 @@ extension Engine {
   }
 
   /// The same number on the client's node, by the tuple that it sent, and on the server's node, by the tuple that arrived.
-  func flowID(_ slot: Int32) -> UInt64 {
+  mutating func flowID(_ slot: Int32) -> UInt64 {
     let tuple =
       transmissions.slots[slot].wasSent && transmissions.slots[slot].vantage == .client
       ? transmissions.slots[slot].sentTuple : transmissions.slots[slot].originalTuple
@@ -34,7 +34,7 @@ extension Engine {
     return id
   }
 
-  private func flowRecord(_ slot: Int32) -> FlowRecord {
+  private mutating func flowRecord(_ slot: Int32) -> FlowRecord {
     let interface = transmissions.slots[slot].sentInterface
     let (wasSent, isServer) = (transmissions.slots[slot].wasSent, transmissions.slots[slot].vantage == .server)
     return transmissions.slots[slot].flow(
@@ -46,7 +46,7 @@ extension Engine {
 
   /// What this node knows of a flow: the latest sixteen transmissions, the oldest first. Reads every number that is kept and hashes what is open:
   /// callers bound how often.
-  package func flows(_ id: UInt64) -> [TracedFlow] {
+  package mutating func flows(_ id: UInt64) -> [TracedFlow] {
     var found: [TracedFlow] = []
     lostFlows.find(id) { flow, name in
       var traced = flow.traced
@@ -71,12 +71,12 @@ extension Engine {
   package var lostFlowsSince: WallTime { wall(of: lostFlows.completeSince) }
 
   /// True if this address was seen to answer DNS from a workload of this node, or is the node's own.
-  package func serves(_ address: IPAddress) -> Bool { node.isServer(address) || node.isLocal(address) }
+  package mutating func serves(_ address: IPAddress) -> Bool { node.isServer(address) || node.isLocal(address) }
 
-  package func deviceKind(_ index: UInt32) -> NetworkDevice.Kind { node.kind(of: index) }
+  package mutating func deviceKind(_ index: UInt32) -> NetworkDevice.Kind { node.kind(of: index) }
 
   /// The latest times at which packets were not all seen, or found no room; the oldest first.
-  package func packetBlindWindows() -> [BlindWindow] {
+  package mutating func packetBlindWindows() -> [BlindWindow] {
     var windows: [BlindWindow] = []
     for source in [BlindSource.packets, .start, .tables] { windows += blind.latest(source, now: now, wall: wallNow) }
     return windows

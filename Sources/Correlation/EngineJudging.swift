@@ -85,7 +85,7 @@ extension Engine {
     }
   }
 
-  private func isUnsent(_ item: SlotQueue.Item) -> Bool {
+  private mutating func isUnsent(_ item: SlotQueue.Item) -> Bool {
     let slot = item.slot
     return transmissions.slots[slot].generation == item.generation && transmissions.slots[slot].state == .open
       && !transmissions.slots[slot].wasSent && !transmissions.slots[slot].hasCome
@@ -113,11 +113,12 @@ extension Engine {
     case .lost:
       retire(slot)
     case .open:
-      fireOpen(slot, transmissions.slots[slot])
+      fireOpen(slot)
     }
   }
 
-  private mutating func fireOpen(_ slot: Int32, _ transmission: Transmission) {
+  @inline(never) private mutating func fireOpen(_ slot: Int32) {
+    let transmission = transmissions.slots[slot]
     guard now >= transmission.asked + Self.forwardingTime else {
       // The first look, or set beyond the end of a wheel that had not been turned for long.
       timers.set(slot, at: transmission.asked + Self.forwardingTime)
@@ -150,8 +151,10 @@ extension Engine {
     }
   }
 
+  @inline(never) mutating func isServedHere(_ slot: Int32) -> Bool { isServedHere(transmissions.slots[slot]) }
+
   /// True if the server, translated or not, is this node itself: then nothing leaves.
-  func isServedHere(_ transmission: Transmission) -> Bool {
+  mutating func isServedHere(_ transmission: Transmission) -> Bool {
     let row = services.first(transmission.server)
     if row < 0 { return transmission.isLocalServer }
     let entry = entries.find(original: transmission.originalTuple, zone: nil)
@@ -230,7 +233,7 @@ extension Engine {
   }
 
   /// No insertion failed. What was dropped all the same (a full table, no memory) may have been this one.
-  private func noteQuiet(_ loss: inout Loss, _ finding: CounterHistory.Result) {
+  private mutating func noteQuiet(_ loss: inout Loss, _ finding: CounterHistory.Result) {
     loss.insertFailed = finding.insertFailed
     loss.drop = finding.drop
     if finding.drop == 0 && finding.insertFailed == 0 { loss.evidence.insert(.countersQuiet) }
@@ -338,7 +341,7 @@ extension Engine {
   }
 
   /// The tuple that the answer came with. Where the sent leg was not seen: that of a clash's loser with one of the server's backends, if there is one.
-  private func replyTuple(_ transmission: Transmission) -> FiveTuple {
+  private mutating func replyTuple(_ transmission: Transmission) -> FiveTuple {
     guard !transmission.wasSent else { return transmission.sentTuple.inverse }
     var row = services.first(transmission.server)
     while row >= 0 {
@@ -367,13 +370,13 @@ extension Engine {
 
   // MARK: Blindness
 
-  private func blindPacketSource(_ from: Instant, _ to: Instant) -> BlindSource? {
+  private mutating func blindPacketSource(_ from: Instant, _ to: Instant) -> BlindSource? {
     if blind.overlaps(.packets, from: from, to: to) { return .packets }
     if blind.overlaps(.start, from: from, to: from) { return .start }
     return nil
   }
 
-  private func blindEventSource(_ from: Instant, _ to: Instant) -> BlindSource? {
+  private mutating func blindEventSource(_ from: Instant, _ to: Instant) -> BlindSource? {
     if blind.overlaps(.conntrack, from: from, to: to) { return .conntrack }
     if blind.overlaps(.tables, from: from, to: to) { return .tables }
     return nil

@@ -62,27 +62,21 @@ extension Engine {
   /// The transmission whose sent leg this outgoing copy is. `entry` is the entry whose reply tuple this copy's tuple inverts, or -1.
   private mutating func sender(of packet: PacketObservation, key: UInt64, entry: Int32) -> Found {
     if entry >= 0 {
-      let original = entries.entries[entry].original
-      let named = newestUnsent(packet, key: key) { transmission, _ in
-        transmission.client == original.source && transmission.server == original.destination
-      }
+      let named = newestUnsent(packet, key: key, .named(entry))
       if named.slot >= 0 || named.isFurtherCopy { return named }
     }
+    return senderWithoutEntry(of: packet, key: key)
+  }
+
+  private mutating func senderWithoutEntry(of packet: PacketObservation, key: UInt64) -> Found {
     // No event names the entry: a merged loser, one inserted in the reply direction only, or an event that was lost.
-    let own = newestUnsent(packet, key: key) { transmission, services in
-      transmission.client == packet.source
-        && (transmission.server == packet.destination || services.find(transmission.server, backend: packet.destination) >= 0)
-    }
+    let own = newestUnsent(packet, key: key, .own)
     if own.slot >= 0 || own.isFurtherCopy { return noteAmbiguity(own) }
     // To a backend that no entry has named yet: the first query sent there may be a loser.
-    let unlearned = newestUnsent(packet, key: key) { transmission, _ in transmission.client == packet.source }
+    let unlearned = newestUnsent(packet, key: key, .unlearned)
     if unlearned.slot >= 0 || unlearned.isFurtherCopy { return noteAmbiguity(unlearned) }
     guard node.isLocal(packet.source.address) else { return Found() }
-    return noteAmbiguity(
-      newestUnsent(packet, key: key) { transmission, services in
-        let row = services.find(transmission.server, backend: packet.destination)
-        return row >= 0 && services.rows[row].masqueradeAddress == packet.source.address
-      })
+    return noteAmbiguity(newestUnsent(packet, key: key, .masqueraded))
   }
 
   private struct Found {
@@ -93,8 +87,36 @@ extension Engine {
     var isFurtherCopy = false
   }
 
+  /// What a transmission must be to have been sent as a copy.
+  private enum Sender {
+    /// It has the original tuple of this entry.
+    case named(Int32)
+    /// Its client's address, to its server or a backend of that.
+    case own
+    /// Its client's address.
+    case unlearned
+    /// This node's address, in the place of its client's.
+    case masqueraded
+  }
+
+  @inline(__always) private mutating func fits(_ slot: Int32, _ packet: PacketObservation, _ sender: Sender) -> Bool {
+    switch sender {
+    case .named(let entry):
+      return transmissions.slots[slot].client == entries.entries[entry].client && transmissions.slots[slot].server == entries.entries[entry].server
+    case .own:
+      return transmissions.slots[slot].client == packet.source
+        && (transmissions.slots[slot].server == packet.destination
+          || services.find(transmissions.slots[slot].server, backend: packet.destination) >= 0)
+    case .unlearned:
+      return transmissions.slots[slot].client == packet.source
+    case .masqueraded:
+      let row = services.find(transmissions.slots[slot].server, backend: packet.destination)
+      return row >= 0 && services.rows[row].masqueradeAddress == packet.source.address
+    }
+  }
+
   /// The newest open transmission of this question that fits, has not been sent and was asked before this copy within the forwarding time.
-  private func newestUnsent(_ packet: PacketObservation, key: UInt64, where fits: (Transmission, borrowing ServiceTable) -> Bool) -> Found {
+  private mutating func newestUnsent(_ packet: PacketObservation, key: UInt64, _ sender: Sender) -> Found {
     var found = Found()
     var slot = transmissions.first(question: key)
     var steps = 0
@@ -104,7 +126,7 @@ extension Engine {
         steps += 1
       }
       guard matches(slot, packet.dns), packet.time - transmissions.slots[slot].asked < 2 * Self.forwardingTime,
-        !transmissions.slots[slot].isHostClient, fits(transmissions.slots[slot], services)
+        !transmissions.slots[slot].isHostClient, fits(slot, packet, sender)
       else { continue }
       if transmissions.slots[slot].wasSent {
         if transmissions.slots[slot].sentInterface != packet.interface && transmissions.slots[slot].sentDestination == packet.destination
@@ -138,6 +160,7 @@ extension Engine {
     transmissions.slots[slot].sentInterface = packet.interface
     transmissions.slots[slot].sentSource = packet.source
     transmissions.slots[slot].sentDestination = packet.destination
+    transmissions.slots[slot].entry = entry
     withdrawCandidate(slot)
     if entry >= 0 { learnZone(of: transmissions.slots[slot].askedInterface, entry) }
     if !transmissions.slots[slot].isVantageSettled {
@@ -159,7 +182,7 @@ extension Engine {
   }
 
   /// True if a transmission of a process of the node was seen to leave on another device already (bridge port after bridge, card after VLAN).
-  private func isFurtherHostCopy(_ packet: PacketObservation, key: UInt64, original: FiveTuple) -> Bool {
+  private mutating func isFurtherHostCopy(_ packet: PacketObservation, key: UInt64, original: FiveTuple) -> Bool {
     var slot = transmissions.first(question: key)
     var steps = 0
     while slot >= 0, steps < TransmissionTable.longestWalk {
@@ -194,7 +217,6 @@ extension Engine {
     transmissions.slots[slot].server = server
     transmissions.slots[slot].asked = packet.time
     transmissions.slots[slot].askedWall = packet.wallTime
-    transmissions.slots[slot].lookupTime = packet.wallTime
     transmissions.slots[slot].askedInterface = packet.interface
     transmissions.slots[slot].lastAsked = packet.time
     transmissions.slots[slot].isHostClient = isHostClient
@@ -273,7 +295,7 @@ extension Engine {
     if transmissions.stalled > 0 && !transmissions.slots[slot].hasTwin { joinStalled(slot) }
   }
 
-  private func isSameQuery(_ other: Int32, _ slot: Int32) -> Bool {
+  private mutating func isSameQuery(_ other: Int32, _ slot: Int32) -> Bool {
     transmissions.slots[other].questionHash == transmissions.slots[slot].questionHash
       && transmissions.slots[other].dnsID == transmissions.slots[slot].dnsID && transmissions.slots[other].client == transmissions.slots[slot].client
       && transmissions.slots[other].server == transmissions.slots[slot].server && transmissions.slots[other].vantage == .client
@@ -282,7 +304,7 @@ extension Engine {
 
   /// The same client address, ID and question from another port, after a pause: a resolver's next attempt, perhaps at its next server. Copies
   /// that are sent to several servers at once share the port.
-  private func repeats(_ slot: Int32, _ other: Int32) -> Bool {
+  private mutating func repeats(_ slot: Int32, _ other: Int32) -> Bool {
     guard transmissions.slots[other].questionHash == transmissions.slots[slot].questionHash,
       transmissions.slots[other].dnsID == transmissions.slots[slot].dnsID,
       transmissions.slots[other].client.address == transmissions.slots[slot].client.address,
@@ -295,7 +317,7 @@ extension Engine {
   }
 
   /// True if another query of this lookup is lost or open.
-  func siblingWaits(_ slot: Int32) -> Bool {
+  mutating func siblingWaits(_ slot: Int32) -> Bool {
     guard transmissions.slots[slot].hasSibling else { return false }
     var other = transmissions.first(socket: transmissions.slots[slot].socketKey)
     var steps = 0

@@ -1,91 +1,138 @@
 import Flows
 
-/// What the agent knows of one conntrack entry.
+/// What the agent knows of one conntrack entry: two cache lines. Only UDP is kept, so that a tuple is two endpoints.
 struct Entry: BitwiseCopyable {
-  var original: FiveTuple
-  var reply: FiveTuple
-  /// When the NEW was read; for an entry of a dump, when the dump was read.
-  var newAt: Instant
-  /// When the entry was last looked up or renewed.
-  var usedAt: Instant
-  var destroyedAt: Instant
-  var originalHash: UInt64
-  var replyHash: UInt64
-  var status: ConntrackStatus
+  var client: Endpoint
   var zone: UInt16
+  var status: ConntrackStatus
+  var server: Endpoint
   var isDumped: Bool
   var isDestroyed: Bool
   /// Stands in the reply direction only: found by its reply tuple, never by its original one.
   var isNATClash: Bool
   /// A resolved clash of this entry was already told.
   var isReported: Bool
+  /// A newer entry took its place: it is not found any more.
+  var isReplaced: Bool
+  /// Source and destination of the reply tuple.
+  var backend: Endpoint
+  var repliedTo: Endpoint
+  /// When the NEW was read; for an entry of a dump, when the dump was read.
+  var newAt: Instant
+  /// When the entry was last looked up or renewed.
+  var usedAt: Instant
+  var destroyedAt: Instant
+
+  var original: FiveTuple { FiveTuple(udp: client, server) }
+  var reply: FiveTuple { FiveTuple(udp: backend, repliedTo) }
 }
 
 /// Entries by original and by reply tuple, each with its zone. A cache of the kernel's table: the oldest go first when it is full.
+///
+/// A ring: each entry gets the next number and the place after the last one's, and what lay there goes. Chains run from newer to older numbers, so
+/// that everything behind a number that has gone has gone as well: nothing is taken out of a chain, and an entry that goes costs nothing.
 struct EntryTable: ~Copyable {
   /// Entries of one hash looked at: zones and former holders of a tuple, the newest first.
   static let longestWalk = 128
 
+  struct Link: BitwiseCopyable {
+    /// Number of the next older entry of the chain.
+    var older: UInt32
+    /// The upper half of the entry's hash: what has another need not be looked at in the table itself, which is far larger than the links.
+    var tag: UInt32
+  }
+
   private(set) var entries: FixedArray<Entry>
-  private var pool: SlotPool
-  private var byOriginal: ChainIndex
-  private var byReply: ChainIndex
-  /// Slots from the newest to the oldest, for eviction; links are stored plus one, 0 is the end.
-  private var newer: FixedArray<Int32>
-  private var older: FixedArray<Int32>
-  private var newest: Int32 = 0
-  private var oldest: Int32 = 0
+  private var originalHeads: FixedArray<UInt32>
+  private var originalLinks: FixedArray<Link>
+  private var replyHeads: FixedArray<UInt32>
+  private var replyLinks: FixedArray<Link>
+  let capacity: Int
+  private let mask: UInt32
   private let seed: UInt64
+  /// Number of the newest entry; wraps. The place of a number is its lower bits.
+  private var newest: UInt32 = 0
+  /// How many numbers, from the newest back, have not gone, the replaced ones included.
+  private var held: UInt32 = 0
+  /// Entries that were not replaced.
+  private(set) var count = 0
   private(set) var evictions: UInt64 = 0
   /// Evictions of entries younger than a race can be judged.
   private(set) var youngEvictions: UInt64 = 0
 
   init(capacity: Int, seed: UInt64) {
-    entries = FixedArray(count: capacity)
-    pool = SlotPool(capacity: capacity)
-    byOriginal = ChainIndex(capacity: capacity)
-    byReply = ChainIndex(capacity: capacity)
-    newer = FixedArray(count: capacity)
-    older = FixedArray(count: capacity)
+    precondition(capacity > 0 && capacity <= 1 << 30)
+    var places = 1
+    while places < capacity { places <<= 1 }
+    self.capacity = capacity
     self.seed = seed
+    mask = UInt32(places - 1)
+    entries = FixedArray(count: places)
+    originalHeads = FixedArray(count: places)
+    originalLinks = FixedArray(count: places)
+    replyHeads = FixedArray(count: places)
+    replyLinks = FixedArray(count: places)
   }
 
-  var count: Int { pool.used }
-  var capacity: Int { pool.capacity }
-
-  private func hash(_ tuple: FiveTuple) -> UInt64 {
+  @inline(__always) private func hash(_ source: Endpoint, _ destination: Endpoint) -> UInt64 {
     var hash = SeededHash(seed: seed)
-    hash.combine(tuple)
+    hash.combine(source.address.high, source.address.low)
+    hash.combine(destination.address.high, destination.address.low)
+    hash.combine(UInt64(source.port) << 16 | UInt64(destination.port))
     return hash.finish()
+  }
+
+  @inline(__always) private func tag(_ hash: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: hash >> 32) }
+  @inline(__always) private func place(_ number: UInt32) -> Int32 { Int32(truncatingIfNeeded: number & mask) }
+  @inline(__always) private func bucket(_ hash: UInt64) -> Int { Int(hash & UInt64(mask)) }
+
+  /// The place of a linked entry, or -1 where the chain ends: at a number that has gone, or is not older than `age` says.
+  @inline(__always) private func follow(_ number: UInt32, beyond age: inout UInt32) -> Int32 {
+    let distance = newest &- number
+    guard distance < held, distance >= age else { return -1 }
+    age = distance &+ 1
+    return place(number)
   }
 
   /// Enters a NEW, a dumped entry, or a NAT_CLASH entry; what held the same place before is replaced.
   mutating func insert(_ event: ConntrackEvent, isNATClash: Bool) -> Int32 {
-    let originalHash = hash(event.original)
-    let replyHash = hash(event.reply)
-    var slot: Int32 = -1
-    if isNATClash {
-      slot = find(reply: event.reply, zone: event.zone, hash: replyHash, natClash: true)
-    } else {
-      slot = find(original: event.original, zone: event.zone, hash: originalHash)
-    }
-    if slot >= 0 {
+    let originalHash = hash(event.original.source, event.original.destination)
+    let replyHash = hash(event.reply.source, event.reply.destination)
+    let former =
+      isNATClash
+      ? find(reply: event.reply, zone: event.zone, hash: replyHash, natClash: true)
+      : find(original: event.original, zone: event.zone, hash: originalHash)
+    if former >= 0 {
       // A dump tells nothing new of an entry that stands; its time is that of its NEW.
-      if event.kind == .dumped && !entries[slot].isDestroyed && entries[slot].reply == event.reply { return slot }
-      byReply.remove(slot, hash: entries[slot].replyHash)
-      unlink(slot)
-    } else {
-      slot = takeSlot(now: event.readAt)
-      entries[slot].originalHash = originalHash
-      if !isNATClash { byOriginal.insert(slot, hash: originalHash) }
+      if event.kind == .dumped && !entries[former].isDestroyed && entries[former].reply == event.reply { return former }
+      entries[former].isReplaced = true
+      count -= 1
     }
+    if Int(held) == capacity { evictOldest(now: event.readAt) }
+    newest &+= 1
+    held += 1
+    count += 1
+    let slot = place(newest)
     entries[slot] = Entry(
-      original: event.original, reply: event.reply, newAt: event.readAt, usedAt: event.readAt, destroyedAt: .zero, originalHash: originalHash,
-      replyHash: replyHash, status: event.status, zone: event.zone, isDumped: event.kind == .dumped, isDestroyed: false, isNATClash: isNATClash,
-      isReported: false)
-    byReply.insert(slot, hash: replyHash)
-    linkNewest(slot)
+      client: event.original.source, zone: event.zone, status: event.status, server: event.original.destination, isDumped: event.kind == .dumped,
+      isDestroyed: false, isNATClash: isNATClash, isReported: false, isReplaced: false, backend: event.reply.source,
+      repliedTo: event.reply.destination, newAt: event.readAt, usedAt: event.readAt, destroyedAt: .zero)
+    if !isNATClash {
+      originalLinks[slot] = Link(older: originalHeads[bucket(originalHash)], tag: tag(originalHash))
+      originalHeads[bucket(originalHash)] = newest
+    }
+    replyLinks[slot] = Link(older: replyHeads[bucket(replyHash)], tag: tag(replyHash))
+    replyHeads[bucket(replyHash)] = newest
     return slot
+  }
+
+  private mutating func evictOldest(now: Instant) {
+    let slot = place(newest &- held &+ 1)
+    held -= 1
+    guard !entries[slot].isReplaced else { return }
+    count -= 1
+    evictions &+= 1
+    if now - entries[slot].newAt < 2 * Nanoseconds.perSecond { youngEvictions &+= 1 }
   }
 
   mutating func markDestroyed(_ slot: Int32, at time: Instant, status: ConntrackStatus) {
@@ -98,86 +145,81 @@ struct EntryTable: ~Copyable {
   mutating func markReported(_ slot: Int32) { entries[slot].isReported = true }
 
   /// The entry of this original tuple; any zone if `zone` is nil. -1 if there is none. NAT_CLASH entries are not found here.
-  func find(original tuple: FiveTuple, zone: UInt16?) -> Int32 { find(original: tuple, zone: zone, hash: hash(tuple)) }
+  mutating func find(original tuple: FiveTuple, zone: UInt16?) -> Int32 {
+    find(original: tuple, zone: zone, hash: hash(tuple.source, tuple.destination))
+  }
 
-  private func find(original tuple: FiveTuple, zone: UInt16?, hash: UInt64) -> Int32 {
-    var slot = byOriginal.match(byOriginal.first(hash), hash)
+  @inline(__always) private mutating func find(original tuple: FiveTuple, zone: UInt16?, hash: UInt64) -> Int32 {
+    var number = originalHeads[bucket(hash)]
+    var age: UInt32 = 0
     var steps = 0
-    while slot >= 0, steps < Self.longestWalk {
-      if entries[slot].originalHash == hash && entries[slot].original == tuple && (zone == nil || entries[slot].zone == zone) { return slot }
-      slot = byOriginal.match(byOriginal.after(slot), hash)
-      steps += 1
+    while steps < Self.longestWalk {
+      let slot = follow(number, beyond: &age)
+      guard slot >= 0 else { break }
+      let link = originalLinks[slot]
+      if link.tag == tag(hash) {
+        if isOriginal(slot, tuple, zone) { return slot }
+        steps += 1
+      }
+      number = link.older
     }
     return -1
+  }
+
+  private mutating func isOriginal(_ slot: Int32, _ tuple: FiveTuple, _ zone: UInt16?) -> Bool {
+    entries[slot].client == tuple.source && entries[slot].server == tuple.destination && !entries[slot].isReplaced
+      && (zone == nil || entries[slot].zone == zone)
   }
 
   /// The newest entry with this reply tuple; any zone if `zone` is nil. -1 if there is none.
-  func find(reply tuple: FiveTuple, zone: UInt16?, natClash: Bool? = nil) -> Int32 {
-    find(reply: tuple, zone: zone, hash: hash(tuple), natClash: natClash)
+  mutating func find(reply tuple: FiveTuple, zone: UInt16?, natClash: Bool? = nil) -> Int32 {
+    find(reply: tuple, zone: zone, hash: hash(tuple.source, tuple.destination), natClash: natClash)
   }
 
-  private func find(reply tuple: FiveTuple, zone: UInt16?, hash: UInt64, natClash: Bool?) -> Int32 {
-    var slot = byReply.match(byReply.first(hash), hash)
+  @inline(__always) private mutating func find(reply tuple: FiveTuple, zone: UInt16?, hash: UInt64, natClash: Bool?) -> Int32 {
+    var number = replyHeads[bucket(hash)]
+    var age: UInt32 = 0
     var steps = 0
-    while slot >= 0, steps < Self.longestWalk {
-      if entries[slot].replyHash == hash && entries[slot].reply == tuple && (zone == nil || entries[slot].zone == zone)
-        && (natClash == nil || entries[slot].isNATClash == natClash)
-      {
-        return slot
+    while steps < Self.longestWalk {
+      let slot = follow(number, beyond: &age)
+      guard slot >= 0 else { break }
+      let link = replyLinks[slot]
+      if link.tag == tag(hash) {
+        if isReply(slot, tuple) && (zone == nil || entries[slot].zone == zone) && (natClash == nil || entries[slot].isNATClash == natClash) {
+          return slot
+        }
+        steps += 1
       }
-      slot = byReply.match(byReply.after(slot), hash)
-      steps += 1
+      number = link.older
     }
     return -1
   }
 
+  /// True if the entry in this place, whichever it is by now, has this reply tuple and was not replaced.
+  @inline(__always) mutating func isReply(_ slot: Int32, _ tuple: FiveTuple) -> Bool {
+    entries[slot].backend == tuple.source && entries[slot].repliedTo == tuple.destination && !entries[slot].isReplaced
+  }
+
   /// True if live entries of several zones have this reply tuple: it tells no zone then.
-  func isInSeveralZones(reply tuple: FiveTuple) -> Bool {
-    let hash = hash(tuple)
+  mutating func isInSeveralZones(reply tuple: FiveTuple) -> Bool {
+    let hash = hash(tuple.source, tuple.destination)
     var zone: UInt16?
-    var slot = byReply.first(hash)
-    while slot >= 0 {
-      if entries[slot].replyHash == hash && entries[slot].reply == tuple && !entries[slot].isDestroyed {
+    var number = replyHeads[bucket(hash)]
+    var age: UInt32 = 0
+    while true {
+      let slot = follow(number, beyond: &age)
+      guard slot >= 0 else { return false }
+      let link = replyLinks[slot]
+      if link.tag == tag(hash) && isReply(slot, tuple) && !entries[slot].isDestroyed {
         if let zone, zone != entries[slot].zone { return true }
         zone = entries[slot].zone
       }
-      slot = byReply.after(slot)
+      number = link.older
     }
-    return false
   }
 
   mutating func removeAll() {
-    while oldest != 0 { evictOldest() }
-  }
-
-  private mutating func takeSlot(now: Instant) -> Int32 {
-    while true {
-      if let slot = pool.take() { return slot }
-      evictions &+= 1
-      if now - entries[oldest - 1].newAt < 2 * Nanoseconds.perSecond { youngEvictions &+= 1 }
-      evictOldest()
-    }
-  }
-
-  private mutating func evictOldest() {
-    let slot = oldest - 1
-    unlink(slot)
-    byReply.remove(slot, hash: entries[slot].replyHash)
-    if !entries[slot].isNATClash { byOriginal.remove(slot, hash: entries[slot].originalHash) }
-    pool.give(back: slot)
-  }
-
-  private mutating func linkNewest(_ slot: Int32) {
-    newer[slot] = 0
-    older[slot] = newest
-    if newest != 0 { newer[newest - 1] = slot + 1 } else { oldest = slot + 1 }
-    newest = slot + 1
-  }
-
-  private mutating func unlink(_ slot: Int32) {
-    let before = newer[slot]
-    let behind = older[slot]
-    if before != 0 { older[before - 1] = behind } else { newest = behind }
-    if behind != 0 { newer[behind - 1] = before } else { oldest = before }
+    held = 0
+    count = 0
   }
 }

@@ -6,15 +6,18 @@ import Glibc
 @safe struct FixedArray<Element: BitwiseCopyable>: ~Copyable {
   let count: Int
   private let base: UnsafeMutablePointer<Element>
+  private let allocation: UnsafeMutableRawPointer
 
+  /// Elements start on a cache line.
   init(count: Int) {
     precondition(count > 0)
-    guard let memory = unsafe calloc(count, MemoryLayout<Element>.stride) else { preconditionFailure("out of memory at start") }
+    guard let memory = unsafe calloc(count * MemoryLayout<Element>.stride + 63, 1) else { preconditionFailure("out of memory at start") }
     self.count = count
-    unsafe base = memory.bindMemory(to: Element.self, capacity: count)
+    unsafe allocation = memory
+    unsafe base = memory.alignedUp(toMultipleOf: 64).bindMemory(to: Element.self, capacity: count)
   }
 
-  deinit { unsafe free(base) }
+  deinit { unsafe free(allocation) }
 
   // Addressors and no coroutines: a field is read where it lies, and a wide element is not copied for it.
 
@@ -82,10 +85,12 @@ struct ChainIndex: ~Copyable {
   private var links: FixedArray<Link>
   private let mask: UInt64
 
-  /// - Parameter capacity: number of slots; the number of buckets is the next power of two above.
-  init(capacity: Int) {
+  /// - Parameters:
+  ///   - capacity: number of slots.
+  ///   - wanted: number of buckets, as many as slots where it is nil; the next power of two is taken.
+  init(capacity: Int, buckets wanted: Int? = nil) {
     var buckets = 1
-    while buckets < capacity { buckets <<= 1 }
+    while buckets < wanted ?? capacity { buckets <<= 1 }
     mask = UInt64(buckets - 1)
     heads = FixedArray(count: buckets)
     links = FixedArray(count: capacity)
@@ -98,9 +103,22 @@ struct ChainIndex: ~Copyable {
 
   /// The next slot from `slot` on, itself included, that can have this hash, or -1.
   @inline(__always) func match(_ slot: Int32, _ hash: UInt64) -> Int32 {
-    let tag = UInt32(truncatingIfNeeded: hash >> 32)
+    match(slot, tag: UInt32(truncatingIfNeeded: hash >> 32))
+  }
+
+  /// The next slot after `slot` that can have the same hash, or -1.
+  @inline(__always) func nextAlike(_ slot: Int32) -> Int32 {
+    let link = links[slot]
+    return match(link.next &- 1, tag: link.tag)
+  }
+
+  @inline(__always) private func match(_ slot: Int32, tag: UInt32) -> Int32 {
     var at = slot
-    while at >= 0, links[at].tag != tag { at = links[at].next &- 1 }
+    while at >= 0 {
+      let link = links[at]
+      if link.tag == tag { break }
+      at = link.next &- 1
+    }
     return at
   }
 

@@ -28,7 +28,7 @@ struct NameArena: ~Copyable {
     var offset = 0
     while offset < length {
       guard let slot = pool.take() else {
-        release(first)
+        release(first, length: offset)
         return 0
       }
       let part = min(60, length - offset)
@@ -43,10 +43,13 @@ struct NameArena: ~Copyable {
     return first
   }
 
-  mutating func release(_ reference: Int32) {
+  /// - Parameter length: of the stored name; where one chunk holds it, the chunk need not be looked at.
+  mutating func release(_ reference: Int32, length: Int) {
     var at = reference
+    var left = length
     while at != 0 {
-      let next = chunks[at - 1].next
+      left -= 60
+      let next = left > 0 ? chunks[at - 1].next : 0
       pool.give(back: at - 1)
       at = next
     }

@@ -29,18 +29,18 @@ struct NodeView: ~Copyable {
 
   init() {}
 
-  private func slot(of index: UInt32) -> Int {
+  private mutating func slot(of index: UInt32) -> Int {
     var at = Int((UInt64(index) &* 0x9E37_79B9_7F4A_7C15) >> 50)
     while devices[at].index != 0 && devices[at].index != index { at = (at + 1) & (Self.deviceSlots - 1) }
     return at
   }
 
-  func kind(of index: UInt32) -> NetworkDevice.Kind {
+  mutating func kind(of index: UInt32) -> NetworkDevice.Kind {
     let at = slot(of: index)
     return devices[at].index == index && index != 0 ? devices[at].kind : .other
   }
 
-  func zone(of index: UInt32) -> UInt16 {
+  mutating func zone(of index: UInt32) -> UInt16 {
     let at = slot(of: index)
     return devices[at].index == index && index != 0 ? devices[at].zone : 0
   }
@@ -51,7 +51,7 @@ struct NodeView: ~Copyable {
   }
 
   /// The bridge that the device is a port of; 0 if none is known.
-  func master(of index: UInt32) -> UInt32 {
+  mutating func master(of index: UInt32) -> UInt32 {
     let at = slot(of: index)
     return devices[at].index == index && index != 0 ? devices[at].master : 0
   }
@@ -80,24 +80,24 @@ struct NodeView: ~Copyable {
     deviceCount = kept.count
   }
 
-  private func serverSlot(_ address: IPAddress) -> Int { Int(((address.high ^ address.low) &* 0x9E37_79B9_7F4A_7C15) >> 52) }
+  private mutating func serverSlot(_ address: IPAddress) -> Int { Int(((address.high ^ address.low) &* 0x9E37_79B9_7F4A_7C15) >> 52) }
 
   mutating func noteServer(_ address: IPAddress) { servers[serverSlot(address)] = Place(address: address, isUsed: true) }
 
   /// True if the address was seen to answer DNS queries.
-  func isServer(_ address: IPAddress) -> Bool {
+  mutating func isServer(_ address: IPAddress) -> Bool {
     let place = servers[serverSlot(address)]
     return place.isUsed && place.address == address
   }
 
-  private func slot(of address: IPAddress) -> Int {
+  private mutating func slot(of address: IPAddress) -> Int {
     var at = Int(((address.high ^ address.low) &* 0x9E37_79B9_7F4A_7C15) >> 50)
     while addresses[at].isUsed && addresses[at].address != address { at = (at + 1) & (Self.addressSlots - 1) }
     return at
   }
 
   /// True for the node's own addresses and for loopback.
-  func isLocal(_ address: IPAddress) -> Bool { address.isLoopback || addresses[slot(of: address)].isUsed }
+  mutating func isLocal(_ address: IPAddress) -> Bool { address.isLoopback || addresses[slot(of: address)].isUsed }
 
   mutating func add(_ address: IPAddress) {
     let at = slot(of: address)

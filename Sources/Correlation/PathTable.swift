@@ -10,7 +10,7 @@ struct PathTable: ~Copyable {
   }
 
   /// How long a leg that was seen vouches for the path.
-  static let memory: Int64 = 300 * Nanoseconds.perSecond
+  static var memory: Int64 { 300 * Nanoseconds.perSecond }
 
   struct Path: BitwiseCopyable {
     var interface: UInt32
@@ -76,7 +76,7 @@ struct PathTable: ~Copyable {
   }
 
   /// True if answered queries on this path showed the leg in the last five minutes, and at most one in fifty did not.
-  func isObservable(_ leg: Leg, interface: UInt32, isTranslated: Bool, at time: Instant) -> Bool {
+  mutating func isObservable(_ leg: Leg, interface: UInt32, isTranslated: Bool, at time: Instant) -> Bool {
     let path = paths[slot(interface, isTranslated)]
     guard path.isUsed, path.interface == interface, path.isTranslated == isTranslated else { return false }
     return Self.isObservable(path, leg, at: time)
@@ -89,7 +89,7 @@ struct PathTable: ~Copyable {
   }
 
   /// True unless some path that answered queries lately does not show the leg.
-  func isObservableEverywhere(_ leg: Leg, at time: Instant) -> Bool {
+  mutating func isObservableEverywhere(_ leg: Leg, at time: Instant) -> Bool {
     for index in 0..<Self.size where paths[index].isUsed {
       let lately = max(paths[index].sentSeen, paths[index].deliveredSeen, paths[index].doubted)
       if time - lately <= Self.memory && !Self.isObservable(paths[index], leg, at: time) { return false }

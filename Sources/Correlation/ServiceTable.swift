@@ -38,17 +38,17 @@ struct ServiceTable: ~Copyable {
   var count: Int { pool.used }
   var capacity: Int { pool.capacity }
 
-  private func hash(_ service: Endpoint) -> UInt64 {
+  @inline(__always) private func hash(_ service: Endpoint) -> UInt64 {
     var hash = SeededHash(seed: seed)
     hash.combine(service)
     return hash.finish()
   }
 
   /// The first row of a server address, or -1; continue with `after`.
-  func first(_ service: Endpoint) -> Int32 { match(byService.first(hash(service)), service) }
-  func after(_ row: Int32) -> Int32 { match(byService.after(row), rows[row].service) }
+  mutating func first(_ service: Endpoint) -> Int32 { match(byService.first(hash(service)), service) }
+  mutating func after(_ row: Int32) -> Int32 { match(byService.after(row), rows[row].service) }
 
-  private func match(_ start: Int32, _ service: Endpoint) -> Int32 {
+  private mutating func match(_ start: Int32, _ service: Endpoint) -> Int32 {
     var row = start
     var steps = 0
     while row >= 0 && steps < Self.widest {
@@ -59,7 +59,7 @@ struct ServiceTable: ~Copyable {
     return -1
   }
 
-  func find(_ service: Endpoint, backend: Endpoint) -> Int32 {
+  mutating func find(_ service: Endpoint, backend: Endpoint) -> Int32 {
     var row = first(service)
     while row >= 0 {
       if rows[row].backend == backend { return row }
@@ -69,7 +69,7 @@ struct ServiceTable: ~Copyable {
   }
 
   /// The oldest row of a service that has as many as are kept; -1 where there is room.
-  private func spare(_ service: Endpoint) -> Int32 {
+  private mutating func spare(_ service: Endpoint) -> Int32 {
     var row = first(service)
     var number = 0
     while row >= 0 {
@@ -82,7 +82,7 @@ struct ServiceTable: ~Copyable {
   }
 
   /// True if the server address was seen to be translated to another.
-  func isTranslated(_ service: Endpoint) -> Bool {
+  mutating func isTranslated(_ service: Endpoint) -> Bool {
     var row = first(service)
     while row >= 0 {
       if rows[row].backend != service { return true }
@@ -91,7 +91,7 @@ struct ServiceTable: ~Copyable {
     return false
   }
 
-  func isMasqueradedAtRandom(_ service: Endpoint) -> Bool {
+  mutating func isMasqueradedAtRandom(_ service: Endpoint) -> Bool {
     var row = first(service)
     while row >= 0 {
       if rows[row].hasRandomPorts { return true }

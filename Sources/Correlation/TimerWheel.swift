@@ -2,7 +2,7 @@ import Flows
 
 /// One timer a slot, in ticks of 10 ms up to about 40 s ahead. Setting, moving and firing are constant-time and allocate nothing.
 struct TimerWheel: ~Copyable {
-  static let tick: Int64 = 10 * Nanoseconds.perMillisecond
+  static var tick: Int64 { 10 * Nanoseconds.perMillisecond }
   private static let slots = 4096
 
   /// A slot's neighbours in its bucket, plus one; and its bucket plus one, 0 for no timer.

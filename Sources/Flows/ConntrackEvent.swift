@@ -4,17 +4,17 @@ package struct ConntrackStatus: OptionSet, BitwiseCopyable, Hashable, Sendable {
   @usableFromInline package let rawValue: UInt32
   @inlinable package init(rawValue: UInt32) { self.rawValue = rawValue }
 
-  package static let seenReply = ConntrackStatus(rawValue: 1 << 1)
-  package static let assured = ConntrackStatus(rawValue: 1 << 2)
-  package static let confirmed = ConntrackStatus(rawValue: 1 << 3)
-  package static let sourceNAT = ConntrackStatus(rawValue: 1 << 4)
-  package static let destinationNAT = ConntrackStatus(rawValue: 1 << 5)
-  package static let sourceNATDone = ConntrackStatus(rawValue: 1 << 7)
-  package static let destinationNATDone = ConntrackStatus(rawValue: 1 << 8)
-  package static let dying = ConntrackStatus(rawValue: 1 << 9)
-  package static let fixedTimeout = ConntrackStatus(rawValue: 1 << 10)
+  @inlinable package static var seenReply: ConntrackStatus { ConntrackStatus(rawValue: 1 << 1) }
+  @inlinable package static var assured: ConntrackStatus { ConntrackStatus(rawValue: 1 << 2) }
+  @inlinable package static var confirmed: ConntrackStatus { ConntrackStatus(rawValue: 1 << 3) }
+  @inlinable package static var sourceNAT: ConntrackStatus { ConntrackStatus(rawValue: 1 << 4) }
+  @inlinable package static var destinationNAT: ConntrackStatus { ConntrackStatus(rawValue: 1 << 5) }
+  @inlinable package static var sourceNATDone: ConntrackStatus { ConntrackStatus(rawValue: 1 << 7) }
+  @inlinable package static var destinationNATDone: ConntrackStatus { ConntrackStatus(rawValue: 1 << 8) }
+  @inlinable package static var dying: ConntrackStatus { ConntrackStatus(rawValue: 1 << 9) }
+  @inlinable package static var fixedTimeout: ConntrackStatus { ConntrackStatus(rawValue: 1 << 10) }
   /// The entry clashed with another on insertion and stands in the reply direction only, for one second (IPS_NAT_CLASH, the old IPS_UNTRACKED bit).
-  package static let natClash = ConntrackStatus(rawValue: 1 << 12)
+  @inlinable package static var natClash: ConntrackStatus { ConntrackStatus(rawValue: 1 << 12) }
 }
 
 /// One ctnetlink event, or one entry of a dump.
@@ -64,7 +64,7 @@ package struct ConntrackEvent: BitwiseCopyable, Sendable {
   }
 
   /// True if the destination was translated. By the tuples, never by the status: IPVS sets no IPS_DST_NAT.
-  package var isDestinationTranslated: Bool { original.destination != reply.source }
+  @inlinable package var isDestinationTranslated: Bool { original.destination != reply.source }
   /// True if source address or port was translated (masquerading, or a port remapped to avoid a clash).
-  package var isSourceTranslated: Bool { original.source != reply.destination }
+  @inlinable package var isSourceTranslated: Bool { original.source != reply.destination }
 }

@@ -55,25 +55,35 @@ extension SeededHash {
   /// Combines a name in wire form, upper and lower case alike (RFC 4343).
   /// A name ends itself, so the zeros that fill up its last word are not ambiguous.
   @inlinable package mutating func combine(name wire: RawSpan) {
-    let whole = wire.byteCount & ~7
+    let count = wire.byteCount
     var offset = 0
-    while offset < whole {
-      combine(Self.lowerCased(UInt64(littleEndian: unsafe wire.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self))))
-      offset += 8
+    while count - offset >= 16 {
+      combine(Self.lowerCased(Self.word(wire, offset)), Self.lowerCased(Self.word(wire, offset + 8)))
+      offset += 16
     }
-    guard offset < wire.byteCount else { return }
-    var tail: UInt64 = 0
-    if wire.byteCount >= 8 {
-      // The last eight bytes, less those already combined.
-      tail = UInt64(littleEndian: unsafe wire.unsafeLoadUnaligned(fromByteOffset: wire.byteCount - 8, as: UInt64.self))
-      tail &>>= UInt64(8 * (8 - (wire.byteCount - whole)))
+    let first: UInt64
+    if count - offset >= 8 {
+      first = Self.word(wire, offset)
+      offset += 8
     } else {
-      while offset < wire.byteCount {
+      first = 0
+    }
+    let rest = count - offset
+    var tail: UInt64 = 0
+    if rest > 0 && count >= 8 {
+      // The last eight bytes, less those already combined.
+      tail = Self.word(wire, count - 8) &>> UInt64(8 * (8 - rest))
+    } else {
+      while offset < count {
         tail |= UInt64(unsafe wire.unsafeLoad(fromByteOffset: offset, as: UInt8.self)) &<< UInt64(8 * offset)
         offset += 1
       }
     }
-    combine(Self.lowerCased(tail))
+    combine(Self.lowerCased(first), Self.lowerCased(tail))
+  }
+
+  @inlinable static func word(_ wire: RawSpan, _ offset: Int) -> UInt64 {
+    UInt64(littleEndian: unsafe wire.unsafeLoadUnaligned(fromByteOffset: offset, as: UInt64.self))
   }
 
   /// Lower-cases the ASCII letters among eight bytes at once. Length bytes are at most 63, less than any letter.

@@ -15,6 +15,12 @@ package struct SeededHash: BitwiseCopyable, Sendable {
     state = product.high ^ product.low ^ (value &+ 0xE703_7ED1_A0B4_28DB)
   }
 
+  /// Both values in one step.
+  @inlinable package mutating func combine(_ first: UInt64, _ second: UInt64) {
+    let product = (state ^ first).multipliedFullWidth(by: key ^ second)
+    state = product.high ^ product.low ^ (first &+ 0xE703_7ED1_A0B4_28DB)
+  }
+
   @inlinable package mutating func combine(_ address: IPAddress) {
     combine(address.high)
     combine(address.low)

@@ -24,7 +24,7 @@ package struct WallTime: BitwiseCopyable, Hashable, Sendable {
 
 /// Durations in nanoseconds, for readable constants.
 package enum Nanoseconds {
-  @inlinable package static var perMicrosecond: Int64 { 1_000 }
-  @inlinable package static var perMillisecond: Int64 { 1_000_000 }
-  @inlinable package static var perSecond: Int64 { 1_000_000_000 }
+  @inlinable @inline(__always) package static var perMicrosecond: Int64 { 1_000 }
+  @inlinable @inline(__always) package static var perMillisecond: Int64 { 1_000_000 }
+  @inlinable @inline(__always) package static var perSecond: Int64 { 1_000_000_000 }
 }

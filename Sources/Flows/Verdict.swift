@@ -146,36 +146,37 @@ package enum BlindSource: UInt8, BitwiseCopyable, Sendable, CaseIterable {
 }
 
 /// The items of evidence behind a verdict, as a record lists them.
+@usableFromInline
 package struct Evidence: OptionSet, BitwiseCopyable, Sendable {
-  package let rawValue: UInt32
-  package init(rawValue: UInt32) { self.rawValue = rawValue }
+  @usableFromInline package let rawValue: UInt32
+  @inlinable package init(rawValue: UInt32) { self.rawValue = rawValue }
 
-  package static let probeDrop = Evidence(rawValue: 1 << 0)
-  package static let asked = Evidence(rawValue: 1 << 1)
-  package static let sent = Evidence(rawValue: 1 << 2)
-  package static let noSent = Evidence(rawValue: 1 << 3)
-  package static let came = Evidence(rawValue: 1 << 4)
-  package static let noCame = Evidence(rawValue: 1 << 5)
-  package static let noDelivered = Evidence(rawValue: 1 << 6)
-  package static let ownEntry = Evidence(rawValue: 1 << 7)
-  package static let noOwnEntry = Evidence(rawValue: 1 << 8)
+  @inlinable package static var probeDrop: Evidence { Evidence(rawValue: 1 << 0) }
+  @inlinable package static var asked: Evidence { Evidence(rawValue: 1 << 1) }
+  @inlinable package static var sent: Evidence { Evidence(rawValue: 1 << 2) }
+  @inlinable package static var noSent: Evidence { Evidence(rawValue: 1 << 3) }
+  @inlinable package static var came: Evidence { Evidence(rawValue: 1 << 4) }
+  @inlinable package static var noCame: Evidence { Evidence(rawValue: 1 << 5) }
+  @inlinable package static var noDelivered: Evidence { Evidence(rawValue: 1 << 6) }
+  @inlinable package static var ownEntry: Evidence { Evidence(rawValue: 1 << 7) }
+  @inlinable package static var noOwnEntry: Evidence { Evidence(rawValue: 1 << 8) }
   /// A live entry holds the reply (or original) tuple that this query needed.
-  package static let winner = Evidence(rawValue: 1 << 9)
+  @inlinable package static var winner: Evidence { Evidence(rawValue: 1 << 9) }
   /// A NAT_CLASH entry was destroyed without having seen a reply.
-  package static let natClashDestroyed = Evidence(rawValue: 1 << 10)
+  @inlinable package static var natClashDestroyed: Evidence { Evidence(rawValue: 1 << 10) }
   /// The answer opened a new entry of its own: it was not translated.
-  package static let answerOpenedEntry = Evidence(rawValue: 1 << 11)
+  @inlinable package static var answerOpenedEntry: Evidence { Evidence(rawValue: 1 << 11) }
   /// The answer left from the backend's address instead of the server's.
-  package static let untranslatedCopy = Evidence(rawValue: 1 << 12)
+  @inlinable package static var untranslatedCopy: Evidence { Evidence(rawValue: 1 << 12) }
   /// The counters moved by exactly the number of transmissions that need them.
-  package static let countersExact = Evidence(rawValue: 1 << 13)
+  @inlinable package static var countersExact: Evidence { Evidence(rawValue: 1 << 13) }
   /// They moved, but for others too.
-  package static let countersShared = Evidence(rawValue: 1 << 14)
-  package static let countersQuiet = Evidence(rawValue: 1 << 15)
-  package static let localServer = Evidence(rawValue: 1 << 16)
+  @inlinable package static var countersShared: Evidence { Evidence(rawValue: 1 << 14) }
+  @inlinable package static var countersQuiet: Evidence { Evidence(rawValue: 1 << 15) }
+  @inlinable package static var localServer: Evidence { Evidence(rawValue: 1 << 16) }
   /// The path never showed this leg, or not lately: absence proves nothing.
-  package static let pathUnobserved = Evidence(rawValue: 1 << 17)
-  package static let blind = Evidence(rawValue: 1 << 18)
+  @inlinable package static var pathUnobserved: Evidence { Evidence(rawValue: 1 << 17) }
+  @inlinable package static var blind: Evidence { Evidence(rawValue: 1 << 18) }
 
   /// Names in the order in which they are written.
   package static let names: [(Evidence, StaticString)] = [

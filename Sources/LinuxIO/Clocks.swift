@@ -15,11 +15,11 @@ package enum Clocks {
 /// between stamp and sweep, the distance of the clocks from before the step still holds for the stamps from before it.
 package struct WallToMonotonic: Sendable {
   /// The clocks are taken for stepped where their distance moves by more than this between two sweeps; slewing (at most 500 ppm) stays far below.
-  private static let stepThreshold = 50 * Nanoseconds.perMillisecond
+  private static var stepThreshold: Int64 { 50 * Nanoseconds.perMillisecond }
   /// Two readings of two clocks are not one: a stamp may seem this much newer than now.
-  private static let tolerance = Nanoseconds.perMillisecond
+  private static var tolerance: Int64 { Nanoseconds.perMillisecond }
   /// How long before the last sweep a stamp may lie, and for how long the distance from before a step is still tried.
-  private static let reach = Nanoseconds.perSecond
+  private static var reach: Int64 { Nanoseconds.perSecond }
 
   /// The readings of this sweep.
   package private(set) var now: Instant

@@ -83,7 +83,7 @@ package struct ConntrackEventSocket: ~Copyable {
         return false
       }
       let readAt = Instant(nanoseconds: conntrack_now())
-      for index in 0..<Int(count) { body(unsafe ConntrackEvent(records[index], readAt: readAt)) }
+      for index in 0..<Int(count) { body(unsafe ConntrackEvent(records + index, readAt: readAt)) }
     }
     return !drained
   }

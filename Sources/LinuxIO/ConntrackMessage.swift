@@ -11,6 +11,16 @@ package enum ConntrackDecodeError: UInt8, Error, CaseIterable {
   case badAttribute = 3
   /// A tuple is missing, or has no addresses of one family, or no protocol.
   case noTuple = 4
+
+  /// The value of the label `reason`.
+  package var name: StaticString {
+    switch self {
+    case .shortMessage: "short_message"
+    case .otherType: "other_type"
+    case .badAttribute: "bad_attribute"
+    case .noTuple: "no_tuple"
+    }
+  }
 }
 
 /// ctnetlink messages without a socket: for recordings, fuzzing and tests. The sockets use the same parser.
@@ -26,22 +36,22 @@ package enum ConntrackMessage {
       return unsafe conntrack_parse(base, buffer.count, &record, &length)
     }
     if let error = ConntrackDecodeError(rawValue: UInt8(truncatingIfNeeded: result)) { throw error }
-    return ConntrackEvent(record, readAt: readAt)
+    return unsafe ConntrackEvent(&record, readAt: readAt)
   }
 }
 
 extension ConntrackEvent {
   /// - Parameter kind: in place of the record's own; a dump's entries look like updates.
-  init(_ record: conntrack_record, kind: Kind? = nil, readAt: Instant) {
-    self.init(
-      kind: kind ?? Kind(rawValue: record.kind) ?? .update, original: FiveTuple(record.original), reply: FiveTuple(record.reply),
-      zone: record.zone, status: ConntrackStatus(rawValue: record.status), id: record.id, mark: record.mark, start: record.start,
-      stop: record.stop, readAt: readAt)
+  @inline(__always) init(_ record: UnsafePointer<conntrack_record>, kind: Kind? = nil, readAt: Instant) {
+    unsafe self.init(
+      kind: kind ?? Kind(rawValue: record.pointee.kind) ?? .update, original: FiveTuple(record.pointee.original),
+      reply: FiveTuple(record.pointee.reply), zone: record.pointee.zone, status: ConntrackStatus(rawValue: record.pointee.status),
+      id: record.pointee.id, mark: record.pointee.mark, start: record.pointee.start, stop: record.pointee.stop, readAt: readAt)
   }
 }
 
 extension FiveTuple {
-  fileprivate init(_ tuple: conntrack_tuple) {
+  @inline(__always) fileprivate init(_ tuple: conntrack_tuple) {
     self.init(
       source: Endpoint(IPAddress(high: tuple.source_high, low: tuple.source_low), tuple.source_port),
       destination: Endpoint(IPAddress(high: tuple.destination_high, low: tuple.destination_low), tuple.destination_port),

@@ -102,7 +102,7 @@ package struct ConntrackRequests: ~Copyable {
       repeat {
         count = unsafe conntrack_requests_next_entries(requests, ports, ports.count, records, Self.batch)
         if count < 0 { throw SetupError(conntrack: "read the conntrack table", code: 0 &- count) }
-        for index in 0..<Int(count) { body(unsafe ConntrackEvent(records[index], kind: .dumped, readAt: readAt)) }
+        for index in 0..<Int(count) { body(unsafe ConntrackEvent(records + index, kind: .dumped, readAt: readAt)) }
         dump.matched += Int(count)
       } while count > 0
       let answer = unsafe conntrack_requests_answer(requests).pointee

@@ -52,6 +52,9 @@ package struct HTTPSecurity: Sendable {
     self.users = users
   }
 
+  /// Nobody reads a page whom the web configuration does not know.
+  package var identifiesClients: Bool { !users.isEmpty || tls?.clientAuthentication == .requireAndVerify }
+
   package static var open: HTTPSecurity { HTTPSecurity() }
 
   /// The work factor above which one wrong password would hold up every scrape for seconds.

@@ -14,6 +14,8 @@ package struct HTTPLimits: Sendable {
   package var requestMilliseconds: UInt32 = 30_000
   /// Without a heartbeat, until /-/healthy answers 503.
   package var heartbeatMilliseconds: UInt32 = 10_000
+  /// Age of `/metrics` and `/` beyond which a request asks for new ones (`askDescriptor`) and waits, 250 ms at most; 0 to serve what there is.
+  package var pageMilliseconds: UInt32 = 0
 
   package init() {}
 }
@@ -72,6 +74,7 @@ package struct HTTPCounters: BitwiseCopyable, Sendable {
 /// Serves rendered pages from a thread of its own, named `http`, with every signal blocked.
 ///
 /// Nothing of Swift's is shared with that thread: a page is copied when it is published, and a slow reader of the page before still gets all of it.
+/// It renders nothing itself: where `/metrics` or `/` is too old it asks, and the pipeline's thread renders between two sweeps.
 /// A loopback listener that serves everything answers without users only to requests by address or as localhost (421 otherwise), so that no site can
 /// point a name of its own at it and let a browser read it.
 /// GET and HEAD only. Until `/metrics` is published it answers 503; every other unpublished path, or one outside the listener's scope, 404.
@@ -142,6 +145,11 @@ package struct HTTPServer: ~Copyable {
         UnsafeRawPointer(contentType.utf8Start).assumingMemoryBound(to: CChar.self), bytes.baseAddress, bytes.count) == 0
     }
   }
+
+  /// Readable while a request waits for a new `/metrics` or `/`: for the pipeline's loop.
+  package var askDescriptor: Int32 { unsafe http_server_ask_descriptor(server) }
+  /// True once for what was asked: publish both, in every variant, now.
+  package borrowing func wasAsked() -> Bool { unsafe http_server_was_asked(server) }
 
   /// What /-/ready says: 200 or 503. False at the start.
   package borrowing func setReady(_ ready: Bool) { unsafe http_server_set_ready(server, ready) }
@@ -243,6 +251,9 @@ extension HTTPServer {
     }
     guard code != 0 else { return }
     let cause = String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    guard security.tls != nil || !security.users.isEmpty else {
+      throw SetupError("cannot start the web server", code: code, cause: cause.isEmpty ? reason(code) : cause, remedy: "")
+    }
     throw HTTPSecurity.error(cause.isEmpty ? reason(code) : cause, code: code)
   }
 }
@@ -251,7 +262,7 @@ extension HTTPLimits {
   fileprivate var lowered: http_limits {
     http_limits(
       connections: connections, connections_per_peer: connectionsPerPeer, inactivity_seconds: inactivitySeconds,
-      request_milliseconds: requestMilliseconds, heartbeat_milliseconds: heartbeatMilliseconds)
+      request_milliseconds: requestMilliseconds, heartbeat_milliseconds: heartbeatMilliseconds, page_milliseconds: pageMilliseconds)
   }
 }
 

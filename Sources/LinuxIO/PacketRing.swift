@@ -71,7 +71,7 @@ package struct PacketRingOptions: Sendable {
   private static let smallestFrame = 120
   private static let needsRaw = "needs CAP_NET_RAW"
   /// A horizon further behind a stamp than this was read after the wall clock was set back.
-  private static let longestHold = Nanoseconds.perSecond
+  private static var longestHold: Int64 { Nanoseconds.perSecond }
 
   /// Opens, filters, maps, binds, in this order: no frame that the filter would refuse is ever in the ring.
   package init(_ options: PacketRingOptions = PacketRingOptions()) throws(SetupError) {
@@ -164,6 +164,7 @@ package struct PacketRingOptions: Sendable {
         malformed &+= UInt64(frames - number)
         return number
       }
+      unsafe clinux_frame_prefetch(memory + base + offset)
       order.append(stamp: frame.stamp_ns, offset: UInt32(base + offset))
       offset += Int(frame.next)
     }

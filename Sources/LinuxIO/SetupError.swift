@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// Why something could not be set up: what was tried, what the kernel answered and what would help, in one line.
 package struct SetupError: Error, CustomStringConvertible {
   package let operation: String
@@ -10,7 +12,8 @@ package struct SetupError: Error, CustomStringConvertible {
     self.operation = operation
     self.code = code
     self.cause = cause
-    self.remedy = remedy
+    // Whatever was opened, no other remedy helps.
+    self.remedy = code == EMFILE || code == ENFILE ? "raise the limit of open files (ulimit -n; LimitNOFILE= in systemd)" : remedy
   }
 
   package var description: String { remedy.isEmpty ? "\(operation): \(cause)" : "\(operation): \(cause); \(remedy)" }

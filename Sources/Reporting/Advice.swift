@@ -1,9 +1,19 @@
 package import Flows
 
 /// One sentence per cause that says what to change. As long as the client's C library is not known, the sentence covers glibc and musl, because
-/// musl ignores `single-request` and `single-request-reopen`.
+/// musl ignores `single-request` and `single-request-reopen`. It claims no more than the grade and the evidence allow.
 package enum Advice {
-  package static func sentence(_ verdict: Verdict, _ reason: Reason = .none) -> StaticString {
+  package static func sentence(_ lost: LostQuery) -> StaticString {
+    if lost.evidence.contains(.pathUnobserved) {
+      return """
+        This path does not show the agent the copy that is missing here, as with eBPF datapaths, offloaded flows and asymmetric routes, so the query may \
+        have been answered: believe the client, or a capture in it, before you change anything.
+        """
+    }
+    return sentence(lost.verdict, lost.reason, lost.grade)
+  }
+
+  package static func sentence(_ verdict: Verdict, _ reason: Reason, _ grade: Grade) -> StaticString {
     switch verdict {
     case .dnatClashDropped:
       """
@@ -36,7 +46,7 @@ package enum Advice {
       The connection tracking table was full: raise nf_conntrack_max, find what fills it (conntrack -L), and shorten the UDP time-outs; \
       this is not the race.
       """
-    case .droppedOnNode: dropped(reason)
+    case .droppedOnNode: dropped(reason, grade)
     case .noAnswer: unanswered(reason)
     case .answerDroppedOnNode:
       """
@@ -82,11 +92,16 @@ package enum Advice {
     }
   }
 
-  private static func dropped(_ reason: Reason) -> StaticString {
+  private static func dropped(_ reason: Reason, _ grade: Grade) -> StaticString {
     switch reason {
+    case .policyOrRoute where grade == .inferred:
+      """
+      The query entered this node and was not seen to leave it, and what dropped it is not certain: look at network policies, firewall rules and routes \
+      from this client to the DNS service first.
+      """
     case .policyOrRoute:
       """
-      The query entered this node and was dropped before it had an entry: look at network policies, firewall rules and routes from this client \
+      The query entered this node, did not leave it, and failed no insertion: look at network policies, firewall rules and routes from this client \
       to the DNS service; this is not the race.
       """
     case .afterInsertion:
@@ -109,7 +124,7 @@ package enum Advice {
       """
     default:
       """
-      The query entered this node and never left it, and the counters of a clash did not move: look at network policies, routes and qdisc drops.
+      The query entered this node and never left it: look at network policies, routes and qdisc drops.
       """
     }
   }

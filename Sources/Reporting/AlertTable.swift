@@ -83,7 +83,7 @@ package struct AlertTable: Sendable {
   }
 
   package static func mayAlert(_ closed: ClosedQuery) -> Bool {
-    closed.impact != .none && !closed.clientIsServer && closed.verdict != .unknown && !closed.evidence.contains(.pathUnobserved)
+    LookupTable.isStall(closed) && closed.verdict != .unknown
   }
 
   /// Takes a stalled query in.

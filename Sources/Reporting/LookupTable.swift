@@ -57,9 +57,15 @@ package struct LookupTable: Sendable {
     self.memory = memory
   }
 
+  /// Whether the query kept somebody waiting, as far as that is known. Not where the path hides its legs: nobody knows there that anything was lost.
+  /// Not where a DNS server asked: who asked that server is the one that waits, and is counted where he asked.
+  package static func isStall(_ closed: ClosedQuery) -> Bool {
+    closed.impact != .none && !closed.clientIsServer && !closed.evidence.contains(.pathUnobserved)
+  }
+
   /// What `closed` adds; nil if it stalled nobody.
   package mutating func take(_ closed: ClosedQuery, at now: Instant) -> LookupStall? {
-    guard closed.impact != .none else { return nil }
+    guard Self.isStall(closed) else { return nil }
     let mayAlert = AlertTable.mayAlert(closed)
     if slots.isEmpty { slots = Array(repeating: Slot(), count: capacity) }
     let delay = max(0, closed.delay)

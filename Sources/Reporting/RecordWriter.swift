@@ -63,7 +63,7 @@ package struct RecordWriter: Sendable {
       if lost.dropDelta > 0 { line.element("drop", delta: lost.dropDelta) }
     }
     appendNode(to: &line)
-    line.member("advice", Advice.sentence(lost.verdict, lost.reason))
+    line.member("advice", Advice.sentence(lost))
     line.end(&out)
   }
 

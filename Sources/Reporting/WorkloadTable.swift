@@ -75,8 +75,6 @@ package struct WorkloadTable {
 
   /// Counts what a closed query adds to its lookup.
   package mutating func count(_ stall: LookupStall, of closed: ClosedQuery) {
-    // Where the path hides its legs nobody knows that anyone waited.
-    guard closed.impact != .none, !closed.evidence.contains(.pathUnobserved) else { return }
     let row = row(of: closed.client.address)
     if stall.isNew { rows[row].stalled[2 * Int(stall.verdict.rawValue) + (closed.impact == .failed ? 1 : 0)] &+= 1 }
     let (sum, overflows) = rows[row].lostNanoseconds[Int(stall.verdict.rawValue)].addingReportingOverflow(stall.added)

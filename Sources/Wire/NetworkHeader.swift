@@ -20,7 +20,7 @@ struct NetworkHeader: BitwiseCopyable {
   /// - Parameters:
   ///   - bytes: the packet as captured, from the IP header on.
   ///   - wireLength: its length before it was cut to the snap length.
-  static func decode(_ bytes: RawSpan, wireLength: Int, etherType: UInt16) throws(DecodeError) -> NetworkHeader {
+  @inline(__always) static func decode(_ bytes: RawSpan, wireLength: Int, etherType: UInt16) throws(DecodeError) -> NetworkHeader {
     switch etherType {
     case etherTypeIPv4: try decodeIPv4(bytes, wireLength: wireLength)
     case etherTypeIPv6: try decodeIPv6(bytes, wireLength: wireLength)
@@ -28,23 +28,25 @@ struct NetworkHeader: BitwiseCopyable {
     }
   }
 
-  private static func decodeIPv4(_ bytes: RawSpan, wireLength: Int) throws(DecodeError) -> NetworkHeader {
+  @inline(__always) private static func decodeIPv4(_ bytes: RawSpan, wireLength: Int) throws(DecodeError) -> NetworkHeader {
     guard bytes.byteCount >= 20 else { throw .truncatedIP }
-    let first = bytes.octet(at: 0)
-    let headerLength = Int(first & 0x0F) * 4
-    let totalLength = Int(bytes.uint16(at: 2))
-    guard first >> 4 == 4, headerLength >= 20, totalLength == 0 || (totalLength >= headerLength && totalLength <= wireLength)
+    // Version, header length, total length and fragment; then transport and source: two loads in place of six.
+    let first = bytes.uint64(at: 0)
+    let second = bytes.uint64(at: 8)
+    let headerLength = Int(first >> 56 & 0x0F) * 4
+    let totalLength = Int(first >> 32 & 0xFFFF)
+    guard first >> 60 == 4, headerLength >= 20, totalLength == 0 || (totalLength >= headerLength && totalLength <= wireLength)
     else { throw .badIP }
     guard bytes.byteCount >= headerLength else { throw .truncatedIP }
-    let fragment = bytes.uint16(at: 6)
+    let fragment = first & 0xFFFF
     guard fragment & 0x1FFF == 0 else { throw .laterFragment }
-    guard let transport = TransportProtocol(rawValue: bytes.octet(at: 9)) else { throw .notDNS }
+    guard let transport = TransportProtocol(rawValue: UInt8(truncatingIfNeeded: second >> 48)) else { throw .notDNS }
     return NetworkHeader(
-      source: IPAddress(v4: bytes.uint32(at: 12)), destination: IPAddress(v4: bytes.uint32(at: 16)), transport: transport,
+      source: IPAddress(v4: UInt32(truncatingIfNeeded: second)), destination: IPAddress(v4: bytes.uint32(at: 16)), transport: transport,
       payload: headerLength, end: totalLength == 0 ? .max : totalLength, isFirstFragment: fragment & 0x2000 != 0)
   }
 
-  private static func decodeIPv6(_ bytes: RawSpan, wireLength: Int) throws(DecodeError) -> NetworkHeader {
+  @inline(never) private static func decodeIPv6(_ bytes: RawSpan, wireLength: Int) throws(DecodeError) -> NetworkHeader {
     guard bytes.byteCount >= 40 else { throw .truncatedIP }
     let payloadLength = Int(bytes.uint16(at: 4))
     guard bytes.octet(at: 0) >> 4 == 6, payloadLength == 0 || payloadLength + 40 <= wireLength else { throw .badIP }

@@ -5,8 +5,8 @@ internal import Flows
 package struct PacketDecoder: Sendable {
   /// The last question's name, where compression had to be undone. 255 bytes are the most a name can have (RFC 1035 3.1).
   private var name = InlineArray<256, UInt8>(repeating: 0)
-  /// Where the name stands in the packet; nil where it is in `name`.
-  private var nameOffset: Int?
+  /// Where the last decoded name stands in the packet, or -1 where it is in `name`.
+  package private(set) var nameOffset = 0
   /// Bytes of the last decoded name, the root's zero byte included; 0 where the message had no question or was refused.
   package private(set) var nameLength = 0
   private let hashSeed: UInt64
@@ -26,19 +26,21 @@ package struct PacketDecoder: Sendable {
     _ bytes: RawSpan, wireLength: Int = .max, etherType: UInt16
   ) throws(DecodeError) -> DecodedPacket {
     nameLength = 0
-    nameOffset = nil
+    nameOffset = 0
     let header = try NetworkHeader.decode(bytes, wireLength: wireLength, etherType: etherType)
     let limit = min(bytes.byteCount, header.end)
     let transport = header.payload
     guard limit - transport >= header.transport.headerLength else {
       throw header.transport == .udp ? .truncatedUDP : .truncatedTCP
     }
-    // Both transports begin with source and destination port.
+    // Both transports begin with source and destination port; UDP's length follows.
+    let words = bytes.uint64(at: transport)
     var packet = DecodedPacket(
-      source: Endpoint(header.source, bytes.uint16(at: transport)), destination: Endpoint(header.destination, bytes.uint16(at: transport + 2)),
+      source: Endpoint(header.source, UInt16(truncatingIfNeeded: words >> 48)),
+      destination: Endpoint(header.destination, UInt16(truncatingIfNeeded: words >> 32)),
       transport: header.transport, isFirstFragment: header.isFirstFragment)
     guard header.transport == .udp else { return packet }
-    let length = Int(bytes.uint16(at: transport + 4))
+    let length = Int(words >> 16 & 0xFFFF)
     // The first of several fragments states the length of the whole datagram.
     guard length >= 8, header.isFirstFragment || length <= header.end - transport else { throw .badUDPLength }
     let start = transport + 8
@@ -48,30 +50,32 @@ package struct PacketDecoder: Sendable {
 
   /// Lends the last decoded name: labels as sent, compression undone, the root's zero byte included. Empty where there was none.
   ///
-  /// - Parameter bytes: what was decoded. The name is nearly always lent from there, without a copy.
+  /// - Parameter bytes: what was decoded. Where `nameOffset` is not negative the name can be had there, `nameLength` bytes long, for less.
   package func withName<R>(in bytes: RawSpan, _ body: (RawSpan) -> R) -> R {
-    if let nameOffset { return body(bytes.extracting(nameOffset..<(nameOffset + nameLength))) }
+    if nameOffset >= 0 { return body(bytes.extracting(nameOffset..<(nameOffset + nameLength))) }
     return body(unsafe name.span.bytes.extracting(first: nameLength))
   }
 
   /// Header, first question and, where it was captured, the OPT record (RFC 1035 4.1, RFC 6891 6.1).
   ///
   /// - Parameter start: of the message in the packet.
-  private mutating func decodeMessage(_ message: RawSpan, at start: Int, into dns: inout DNSMessage) throws(DecodeError) {
+  @inline(__always) private mutating func decodeMessage(_ message: RawSpan, at start: Int, into dns: inout DNSMessage) throws(DecodeError) {
     guard message.byteCount >= DNSHeader.length else { throw .truncatedDNS }
-    let flags = message.uint16(at: DNSHeader.flags)
-    dns.id = message.uint16(at: DNSHeader.id)
+    // ID, flags and the first two counts at once.
+    let words = message.uint64(at: DNSHeader.id)
+    let flags = UInt16(truncatingIfNeeded: words >> 32)
+    dns.id = UInt16(truncatingIfNeeded: words >> 48)
     dns.isResponse = flags & 0x8000 != 0
     dns.opcode = UInt8(truncatingIfNeeded: flags >> 11) & 0x0F
     dns.isTruncated = flags & 0x0200 != 0
     dns.responseCode = flags & 0x000F
-    dns.questionCount = message.uint16(at: DNSHeader.questionCount)
+    dns.questionCount = UInt16(truncatingIfNeeded: words >> 16)
     var offset = DNSHeader.length
     if dns.questionCount > 0 {
       var hash = SeededHash(seed: hashSeed)
       let length: Int
       let next: Int
-      var offsetInPacket: Int?
+      var offsetInPacket = -1
       if let end = Self.endOfPlainName(message) {
         length = end - DNSHeader.length
         next = end
@@ -116,7 +120,7 @@ package struct PacketDecoder: Sendable {
   /// Each pointer must point before the run of labels that it ends, so that no chain of them is endless.
   ///
   /// - Returns: the name's length, and the offset after it in the question.
-  private mutating func readName(_ message: RawSpan) throws(DecodeError) -> (length: Int, next: Int) {
+  @inline(never) private mutating func readName(_ message: RawSpan) throws(DecodeError) -> (length: Int, next: Int) {
     var length = 0
     var run = DNSHeader.length
     var offset = run

@@ -260,6 +260,19 @@ private func parsed(_ text: String) throws -> Configuration { try configuration(
     }
   }
 
+  /// Names go to nobody who was not named.
+  @Test func anAPIAddressThatOthersReachNeedsUsers() throws {
+    for (address, isLoopback) in [
+      ("127.0.0.1", true), ("127.9.9.9", true), ("[::1]", true), ("0.0.0.0", false), ("[::]", false), ("10.0.0.1", false),
+    ] {
+      let file = try TemporaryFile("web.api-address: \"\(address):10554\"\n")
+      #expect((CheckConfigCommand.run(arguments: [file.path]) == 0) == isLoopback, "\(address)")
+      let web = try TemporaryFile("basic_auth_users: {ann: '\(Self.hash)'}\n")
+      try file.write("web.api-address: \"\(address):10554\"\nweb.config.file: \(web.path)\n")
+      #expect(CheckConfigCommand.run(arguments: [file.path]) == 0, "\(address) with users")
+    }
+  }
+
   @Test func checkConfigFollowsTheFilesNamed() throws {
     let certificate = try TemporaryFile("c")
     let web = try TemporaryFile("tls_server_config: {cert_file: \(certificate.path), key_file: \(certificate.path)}\n")

@@ -399,7 +399,7 @@ def count_allocations(lab, kind, options):
         queries = options.rate * took
         if kind == "answered":
             # The samples in which it did stand out and are left out, and as much of the load.
-            steady = [count for count in loaded if count < tick / 2]
+            steady = [count for count in loaded if count < max(tick, 1) / 2 or not tick]
             queries *= len(steady) / len(loaded)
         else:
             # Lost queries make records, and as many allocations as a page: here the pages are taken off.

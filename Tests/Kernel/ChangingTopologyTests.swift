@@ -83,6 +83,18 @@ extension KernelTests {
         """)
       let run = try TopologyRun(topology)
       try run.ask("peer", client, backend.v4, .untold)
+      try run.join()
+      var closed = MetricsPage("")
+      let allClosed = try Clock.poll(seconds: 15, every: 0.2) {
+        closed = try run.agent.metrics()
+        let told = closed.sum("racetrack_records_total", ["event": "dns_query_closed"])
+        return closed.clientTransmissions == 20 && closed.sum("racetrack_dns_open") == 0 && told == closed.sum("racetrack_lost_queries_total")
+      }
+      #expect(allClosed)
+      // Nobody is known to have waited: neither the alert records nor the Prometheus rule have anything to fire for.
+      for name in ["racetrack_client_stalled_lookups_total", "racetrack_client_lost_seconds_total", "racetrack_alerts_firing"] {
+        #expect(closed.sum(name) == 0, "\(name)")
+      }
       let page = try run.finish()
       TopologyChecks.check("redirect to the peer", run, page)
       let group = run.groups[0]

@@ -166,6 +166,24 @@ private struct Driver {
     #expect(none == nil)
   }
 
+  /// Hidden legs prove no wait, and who waits for a DNS server is counted where he asked. Neither takes the lookup's place from a query that counts.
+  @Test func whatProvesNoWaitIsNoStall() throws {
+    var table = LookupTable()
+    var workloads = WorkloadTable()
+    let now = Instant(nanoseconds: second)
+    func count(_ change: (inout ClosedQuery) -> Void) {
+      var closed = closedQuery(lookup: 1)
+      change(&closed)
+      if let stall = table.take(closed, at: now) { workloads.count(stall, of: closed) }
+    }
+    count { $0.evidence = [.asked, .came, .noDelivered, .pathUnobserved] }
+    count { $0.clientIsServer = true }
+    #expect(table.entries == 0 && workloads.rows[0].stalled.allAreZero && workloads.rows[0].lostNanoseconds.allAreZero)
+    count { $0.verdict = .noAnswer }
+    count { _ in }
+    #expect(workloads.rows[0].stalled[2 * Int(Verdict.noAnswer.rawValue)] == 1)
+  }
+
   @Test func aLookupIsForgottenAndTheTableBounded() {
     var table = LookupTable(capacity: 16, memory: second)
     _ = table.take(closedQuery(lookup: 1), at: Instant(nanoseconds: 5))
@@ -175,4 +193,8 @@ private struct Driver {
     for lookup in 2..<100 { _ = table.take(closedQuery(lookup: UInt64(lookup)), at: Instant(nanoseconds: second + 6)) }
     #expect(table.entries == 16 && table.evictions == 99 - 16)
   }
+}
+
+extension InlineArray where Element: BinaryInteger {
+  fileprivate var allAreZero: Bool { indices.allSatisfy { self[$0] == 0 } }
 }

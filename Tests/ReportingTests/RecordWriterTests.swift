@@ -77,6 +77,23 @@ import Testing
       }
     }
   }
+
+  /// What is only inferred, or missing on a path that hides it, is not said to be something else than the race.
+  @Test func adviceClaimsNoMoreThanTheEvidence() {
+    var lost = lostQuery()
+    lost.verdict = .droppedOnNode
+    lost.reason = .policyOrRoute
+    lost.grade = .observed
+    lost.evidence = [.asked, .noSent, .noOwnEntry, .countersQuiet]
+    #expect("\(Advice.sentence(lost))".contains("not the race"))
+    lost.grade = .inferred
+    #expect(!"\(Advice.sentence(lost))".contains("not the race") && "\(Advice.sentence(lost))".contains("not certain"))
+    for verdict in [Verdict.droppedOnNode, .answerDroppedOnNode, .noAnswer] {
+      lost.verdict = verdict
+      lost.evidence = [.asked, .pathUnobserved]
+      #expect("\(Advice.sentence(lost))".hasPrefix("This path does not show"))
+    }
+  }
 }
 
 @Suite struct NamePrivacyTests {

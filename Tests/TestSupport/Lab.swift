@@ -20,7 +20,7 @@ package final class Lab {
 
   static let prefix = "rlab"
   /// Where outputs, logs and records lie until their owner goes.
-  static let scratch: String = {
+  package static let scratch: String = {
     let path = NSTemporaryDirectory() + "racelab-\(getpid())"
     try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     atexit { rmdir(Lab.scratch) }

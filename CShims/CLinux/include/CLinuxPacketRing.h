@@ -65,6 +65,14 @@ static inline uint32_t clinux_block_first(const void *block)
 	return ((const struct tpacket_block_desc *)block)->hdr.bh1.offset_to_first_pkt;
 }
 
+// Asks for the frame's addresses, ports and question: the three cache lines after that of its header. The kernel wrote them on another CPU.
+// Never faults.
+static inline void clinux_frame_prefetch(const void *header)
+{
+	for (int line = 1; line <= 3; line++)
+		__builtin_prefetch((const uint8_t *)header + 64 * line);
+}
+
 static inline struct clinux_frame clinux_frame_read(const void *header)
 {
 	const struct tpacket3_hdr *frame = (const struct tpacket3_hdr *)header;

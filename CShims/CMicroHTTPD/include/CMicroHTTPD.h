@@ -34,6 +34,7 @@ typedef struct {
   uint32_t inactivity_seconds;     // without a byte in either direction
   uint32_t request_milliseconds;   // from accept, or from the last answer, to the end of the next answer
   uint32_t heartbeat_milliseconds; // after which /-/healthy answers 503
+  uint32_t page_milliseconds;      // age of /metrics and / beyond which a request asks for new ones; 0: served whatever their age
 } http_limits;
 
 typedef struct {
@@ -81,6 +82,11 @@ int http_server_start(http_server *server);
 /// Returns 0, ENOSPC (HTTP_MAX_PAGES paths exist), ENAMETOOLONG or ENOMEM; the previous page then stays.
 int http_server_publish(
   http_server *server, const char *path, int variant, unsigned status, const char *content_type, const uint8_t *body, size_t size);
+
+/// Readable when a request waits for a new /metrics or /: render and publish both, in every variant, at once.
+int http_server_ask_descriptor(const http_server *server);
+/// True once for what was asked; the descriptor is not readable after.
+bool http_server_was_asked(http_server *server);
 
 void http_server_set_ready(http_server *server, bool ready);
 /// Says that the caller's loop turns.
