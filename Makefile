@@ -5,7 +5,7 @@ BUILD := $(SWIFT) build -c release --static-swift-stdlib --explicit-target-depen
 BIN := .build/release/racetrack
 ARGS ?=
 
-BUILD_PACKAGES := libmnl-dev libnetfilter-conntrack-dev libmicrohttpd-dev libgnutls28-dev libcap-ng-dev libyaml-dev nettle-dev libcrypt-dev pkg-config
+BUILD_PACKAGES := libmnl-dev libnetfilter-conntrack-dev libmicrohttpd-dev libgnutls28-dev libcap-ng-dev libyaml-dev libjansson-dev nettle-dev libcrypt-dev pkg-config
 RUN_PACKAGES := iproute2 nftables
 IMAGE_PACKAGES := buildah mmdebstrap curl prometheus
 DEPLOY_PACKAGES := prometheus python3-venv

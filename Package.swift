@@ -38,6 +38,7 @@ let package = Package(
       name: "CMicroHTTPD", path: "CShims/CMicroHTTPD", cSettings: c,
       linkerSettings: [.linkedLibrary("microhttpd"), .linkedLibrary("gnutls"), .linkedLibrary("crypt"), .linkedLibrary("cap-ng")]),
     .target(name: "CYAML", path: "CShims/CYAML", cSettings: c, linkerSettings: [.linkedLibrary("yaml")]),
+    .target(name: "CJansson", path: "CShims/CJansson", cSettings: c, linkerSettings: [.linkedLibrary("jansson")]),
     .target(name: "CNettle", path: "CShims/CNettle", cSettings: c, linkerSettings: [.linkedLibrary("nettle")]),
     .target(name: "CRaceGenerator", path: "CShims/CRaceGenerator", cSettings: c, linkerSettings: [.linkedLibrary("pthread")]),
 
@@ -48,7 +49,7 @@ let package = Package(
     .target(name: "Reporting", dependencies: ["Flows", "CNettle"], swiftSettings: swift),
     .target(name: "LinuxIO", dependencies: ["Flows", "CLinux", "CConntrack", "CMicroHTTPD"], swiftSettings: swift),
     .target(
-      name: "Agent", dependencies: ["Flows", "Wire", "Correlation", "Reporting", "LinuxIO", "CYAML", "CRaceGenerator"],
+      name: "Agent", dependencies: ["Flows", "Wire", "Correlation", "Reporting", "LinuxIO", "CYAML", "CJansson", "CRaceGenerator"],
       swiftSettings: swift),
     .executableTarget(name: "racetrack", dependencies: ["Agent"], swiftSettings: swift),
 

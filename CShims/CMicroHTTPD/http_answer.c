@@ -62,6 +62,7 @@ static enum MHD_Result answer_page(http_server *server, struct MHD_Connection *c
   if (!metrics && slot->scope != HTTP_SCOPE_ALL && !http_guard_has_users(server->guard)) {
     return answer_fixed(server, connection, MHD_HTTP_NOT_FOUND, HTTP_FIXED_NOT_FOUND);
   }
+  if (http_is_lookup(url)) return http_answer_lookup(server, connection, url);
   http_page *page = http_page_take(server, url, choose_variant(server, connection));
   if (page == NULL) {
     return metrics ? answer_fixed(server, connection, MHD_HTTP_SERVICE_UNAVAILABLE, HTTP_FIXED_NOT_RENDERED)

@@ -30,6 +30,9 @@ typedef enum {
   HTTP_FIXED_NOT_FOUND,
   HTTP_FIXED_METHOD,
   HTTP_FIXED_MISDIRECTED,
+  HTTP_FIXED_BAD_FLOW,
+  HTTP_FIXED_BUSY,
+  HTTP_FIXED_RATE,
   HTTP_FIXED_COUNT,
 } http_fixed;
 
@@ -79,7 +82,21 @@ struct http_server {
   atomic_int_fast64_t heartbeat;
   atomic_uint_fast64_t connections, accepted, evicted, expired, refused, requests, unauthorized, misdirected;
 
+  // One lookup at a time, behind the mutex too; http_lookups.c.
+  bool lookups_ready;
+  int lookup_fd;
+  pthread_cond_t answered;
+  http_lookup lookup;
+  bool lookup_waits;
+  uint64_t lookup_tickets;
+  uint64_t lookup_answered;
+  struct MHD_Response *lookup_response;
+  unsigned lookup_status;
+
   // The server thread's own.
+  int64_t lookup_credit;  // ns
+  int64_t lookup_time;    // when the credit was reckoned
+  int64_t lookup_refused; // the caller did not answer at this time; 0: it did
   http_guard *guard;
   bool listening;
   int64_t resume; // when to accept again, while not listening
@@ -89,6 +106,16 @@ struct http_server {
 
 int64_t http_now(void);
 
+/// False: errno.
+bool http_lookups_init(http_server *server);
+/// Also of one that was not, or not wholly, initialised.
+void http_lookups_free(http_server *server);
+bool http_is_lookup(const char *url);
+/// Answers /api/v1/flows/ID with what the caller's thread says of it.
+enum MHD_Result http_answer_lookup(http_server *server, struct MHD_Connection *connection, const char *url);
+
+/// What every response carries.
+bool http_add_common_headers(struct MHD_Response *response, const char *content_type);
 bool http_pages_init(http_server *server);
 void http_pages_free(http_server *server);
 /// A page with a reference for the caller, or NULL. `known` says whether the path has any page.

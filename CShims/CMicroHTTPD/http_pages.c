@@ -8,7 +8,7 @@
 // How long a request for a page that is too old waits for a new one. No other request is served meanwhile.
 #define ASK_NS 250000000LL
 
-static bool add_common_headers(struct MHD_Response *response, const char *content_type) {
+bool http_add_common_headers(struct MHD_Response *response, const char *content_type) {
   return MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type) == MHD_YES
     && MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") == MHD_YES
     && MHD_add_response_header(response, "X-Content-Type-Options", "nosniff") == MHD_YES
@@ -21,15 +21,23 @@ static bool add_common_headers(struct MHD_Response *response, const char *conten
     && MHD_add_response_header(response, "Referrer-Policy", "no-referrer") == MHD_YES;
 }
 
-static struct MHD_Response *fixed_response(const char *text, const char *header, const char *value) {
+static struct MHD_Response *fixed_of_type(const char *type, const char *text, const char *header, const char *value) {
   struct MHD_Response *response = MHD_create_response_from_buffer(strlen(text), (void *)text, MHD_RESPMEM_PERSISTENT);
   if (response == NULL) return NULL;
-  if (!add_common_headers(response, "text/plain; charset=utf-8")
+  if (!http_add_common_headers(response, type)
       || (header != NULL && MHD_add_response_header(response, header, value) != MHD_YES)) {
     MHD_destroy_response(response);
     return NULL;
   }
   return response;
+}
+
+static struct MHD_Response *fixed_response(const char *text, const char *header, const char *value) {
+  return fixed_of_type("text/plain; charset=utf-8", text, header, value);
+}
+
+static struct MHD_Response *fixed_error(const char *text, const char *header, const char *value) {
+  return fixed_of_type("application/json", text, header, value);
 }
 
 bool http_pages_init(http_server *server) {
@@ -43,14 +51,20 @@ bool http_pages_init(http_server *server) {
   fixed[HTTP_FIXED_NOT_FOUND] = fixed_response("not found\n", NULL, NULL);
   fixed[HTTP_FIXED_METHOD] = fixed_response("method not allowed\n", MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
   fixed[HTTP_FIXED_MISDIRECTED] = fixed_response("ask by IP address or as localhost\n", NULL, NULL);
+  fixed[HTTP_FIXED_BAD_FLOW] =
+    fixed_error("{\"error\":\"ask for /api/v1/flows/ID, sixteen hexadecimal digits, with backend=ADDRESS or nothing\"}\n", NULL, NULL);
+  fixed[HTTP_FIXED_BUSY] = fixed_error("{\"error\":\"the pipeline did not answer in time\"}\n", MHD_HTTP_HEADER_RETRY_AFTER, "1");
+  fixed[HTTP_FIXED_RATE] = fixed_error("{\"error\":\"too many questions about flows\"}\n", MHD_HTTP_HEADER_RETRY_AFTER, "1");
   for (int i = 0; i < HTTP_FIXED_COUNT; i++) {
     if (fixed[i] == NULL) return false;
   }
+  if (!http_lookups_init(server)) return false;
   // The body of a refused method is not read, so nothing after it can be understood.
   return MHD_add_response_header(fixed[HTTP_FIXED_METHOD], MHD_HTTP_HEADER_CONNECTION, "close") == MHD_YES;
 }
 
 void http_pages_free(http_server *server) {
+  http_lookups_free(server);
   for (size_t i = 0; i < server->path_count; i++) {
     for (int variant = 0; variant < HTTP_VARIANTS; variant++) http_page_release(server->paths[i].variants[variant]);
   }
@@ -121,7 +135,7 @@ int http_server_publish(
     free(page);
     return ENOMEM;
   }
-  if (!add_common_headers(page->response, content_type)) {
+  if (!http_add_common_headers(page->response, content_type)) {
     http_page_release(page);
     return ENOMEM;
   }

@@ -95,6 +95,7 @@ private final class RunningAgent {
       // Neither what the kernel tracked nor what was asked can be seen: there is nothing to watch.
       throw conntrack
     }
+    try pipeline.watch(server.flowDescriptor, as: Pipeline.flowsToken)
     dropCapabilities()
     if configuration.kernelProbe == .auto { log.info("no kernel probe in this build: clash verdicts are at most observed") }
   }
@@ -123,6 +124,7 @@ private final class RunningAgent {
     while !isStopping {
       let ready = pipeline.turn(until: nextTick)
       takeRecords()
+      if ready.contains(Pipeline.flowsToken) { FlowLookups.answer(server, pipeline, incidents.options) }
       if ready.contains(Pipeline.signalsToken) {
         while let request = signals.next() {
           switch request {

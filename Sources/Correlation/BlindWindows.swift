@@ -59,6 +59,14 @@ struct BlindWindows {
     return BlindWindow(source: source, start: last.startWall, end: wall, lost: last.lost)
   }
 
+  /// The latest eight windows of a source, the open one up to `now`; the oldest first.
+  func latest(_ source: BlindSource, now: Instant, wall: WallTime) -> [BlindWindow] {
+    spans[Int(source.rawValue)].suffix(8).map { span in
+      let end = span.end == .distantFuture ? wall : WallTime(nanoseconds: wall.nanoseconds &- (now - span.end))
+      return BlindWindow(source: source, start: span.startWall, end: end, lost: span.lost)
+    }
+  }
+
   func isOpen(_ source: BlindSource) -> Bool { openSince[Int(source.rawValue)] != nil }
 
   /// True if the source was blind at any time from `from` to `to`.

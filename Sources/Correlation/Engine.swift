@@ -7,6 +7,8 @@ package struct EngineConfiguration: Sendable {
   package var entries = 65_536
   package var services = 8_192
   package var nameBytes = 4 << 20
+  /// Queries of others to workloads of this node that are remembered, for a minute.
+  package var flows = 131_072
   /// How long a forwarded query is waited for (`--dns.timeout`), nanoseconds.
   package var timeout: Int64 = 10 * Nanoseconds.perSecond
   /// Ports on which servers are asked (`--dns.port`).
@@ -62,6 +64,8 @@ package struct Engine: ~Copyable {
   var lastSuspect = Instant.zero
   var resolvedTold = 0
   var resolvedSecond: Int64 = 0
+  var flowLog: FlowLog
+  var lostFlows: LostFlowLog
 
   /// What became true since it was last emptied; the caller empties it.
   package var records: [Record] = []
@@ -83,6 +87,8 @@ package struct Engine: ~Copyable {
     services = ServiceTable(capacity: configuration.services, seed: configuration.seed &+ 2)
     recent = SlotQueue(capacity: configuration.transmissions)
     suspects = SlotQueue(capacity: configuration.transmissions)
+    flowLog = FlowLog(capacity: configuration.flows, now: now)
+    lostFlows = LostFlowLog(now: now)
     records.reserveCapacity(256)
   }
 
@@ -195,7 +201,7 @@ package struct Engine: ~Copyable {
   package mutating func tableUse() -> [(name: StaticString, used: Int, evictions: UInt64)] {
     [
       ("transmissions", transmissions.count, totals.evicted), ("names", names.used, 0), ("entries", entries.count, entries.evictions),
-      ("services", services.count, services.evictions),
+      ("services", services.count, services.evictions), ("flows", flowLog.count, flowLog.evictions), ("lost_flows", lostFlows.count, 0),
     ]
   }
 

@@ -6,6 +6,9 @@ extension Engine {
     let transmission = transmissions.slots[slot]
     let head = transmission.head
     transmissions.slots[slot].state = .lost
+    transmissions.slots[slot].verdict = loss.verdict
+    transmissions.slots[slot].reason = loss.reason
+    transmissions.slots[slot].grade = loss.grade
     if transmission.vantage == .client {
       if loss.evidence.contains(.pathUnobserved) {
         paths.noteDoubt(interface: transmission.askedInterface, isTranslated: isTranslated(transmission), at: now)
@@ -75,20 +78,8 @@ extension Engine {
     lost.dropDelta = loss.drop
     lost.blindSource = loss.blindSource
     lost.zone = node.zone(of: transmission.askedInterface)
-    lost.flowID = flowID(transmission.wasSent ? transmission.sentTuple : transmission.originalTuple, lost)
+    lost.flowID = flowID(slot)
     return lost
-  }
-
-  /// The same number on every node: no key, the tuple after translation, the ID and the question in lower case.
-  private mutating func flowID(_ tuple: FiveTuple, _ lost: LostQuery) -> UInt64 {
-    var hash = SeededHash(seed: 0)
-    hash.combine(tuple)
-    hash.combine(UInt64(lost.dnsID))
-    hash.combine(UInt64(lost.queryType))
-    for byte in lost.name {
-      hash.combine(UInt64((0x41...0x5A).contains(byte) ? byte | 0x20 : byte))
-    }
-    return hash.finish()
   }
 
   /// True if this address also answers on a DNS port (CoreDNS, NodeLocal).
@@ -170,6 +161,8 @@ extension Engine {
 
   /// Gives a transmission's slot and name back.
   mutating func release(_ slot: Int32) {
+    // Nearly all are answered queries of clients, of which nothing is kept.
+    if transmissions.slots[slot].vantage != .client || transmissions.slots[slot].state == .lost { remember(slot) }
     names.release(transmissions.slots[slot].name, length: Int(transmissions.slots[slot].nameLength))
     timers.clear(slot)
     transmissions.give(back: slot)

@@ -42,6 +42,8 @@ struct SlotPool: ~Copyable {
   let capacity: Int
   private(set) var used = 0
   private var neverUsed: Int32 = 0
+  /// Slots at and above this one were never handed out.
+  var touched: Int { Int(neverUsed) }
   private var freed: FixedArray<Int32>
   private var freedCount = 0
 

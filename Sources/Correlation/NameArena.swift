@@ -55,6 +55,24 @@ struct NameArena: ~Copyable {
     }
   }
 
+  /// Lends the name's bytes for the call.
+  func withName(_ reference: Int32, length: Int, _ body: (RawSpan) -> Void) {
+    guard reference != 0 else { return body(RawSpan()) }
+    if length <= 60 {
+      unsafe withUnsafeBytes(of: chunks[reference - 1].bytes) { unsafe body(RawSpan(_unsafeBytes: $0).extracting(first: length)) }
+      return
+    }
+    var name = InlineArray<255, UInt8>(repeating: 0)
+    var at = reference
+    var offset = 0
+    while at != 0, offset < length {
+      for index in 0..<min(60, length - offset) { name[offset + index] = chunks[at - 1].bytes[index] }
+      offset += min(60, length - offset)
+      at = chunks[at - 1].next
+    }
+    unsafe withUnsafeBytes(of: name) { unsafe body(RawSpan(_unsafeBytes: $0).extracting(first: length)) }
+  }
+
   /// The name's bytes, for a record.
   func bytes(_ reference: Int32, length: Int) -> [UInt8] {
     var out: [UInt8] = []

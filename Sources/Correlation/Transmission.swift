@@ -105,6 +105,9 @@ struct Transmission: BitwiseCopyable {
     var firstVerdict = Verdict.unknown
     var firstReason = Reason.none
     var firstGrade = Grade.inferred
+    var verdict = Verdict.unknown
+    var reason = Reason.none
+    var grade = Grade.inferred
   }
 
   /// Makes the slot one of a new transmission: everything holds "nothing" but what is given, and the generation, which goes on.
@@ -228,6 +231,19 @@ extension Transmission {
   var firstEvidence: Evidence {
     get { hasStory ? story.firstEvidence : Evidence(rawValue: 0) }
     set { tell { $0.firstEvidence = newValue } }
+  }
+  /// Of a lost one: what was said of it.
+  var verdict: Verdict {
+    get { hasStory ? story.verdict : .unknown }
+    set { tell { $0.verdict = newValue } }
+  }
+  var reason: Reason {
+    get { hasStory ? story.reason : .none }
+    set { tell { $0.reason = newValue } }
+  }
+  var grade: Grade {
+    get { hasStory ? story.grade : .inferred }
+    set { tell { $0.grade = newValue } }
   }
   /// `socketKey` and `askedWall`, or those of the query that this one retries from another port: what the lookup is known by.
   var lookupSocket: UInt64 {

@@ -25,6 +25,8 @@ struct TransmissionTable: ~Copyable {
 
   var count: Int { pool.used }
   var capacity: Int { pool.capacity }
+  /// Slots at and above this one were never used.
+  var touched: Int { pool.touched }
 
   /// A question's hash is keyed already. The multiplier is odd: of one name, other IDs have other keys, in the lower half as well.
   @inline(__always) func questionKey(id: UInt16, questionHash: UInt64) -> UInt64 {

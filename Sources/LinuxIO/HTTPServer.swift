@@ -1,5 +1,5 @@
 internal import CMicroHTTPD
-internal import Flows
+package import Flows
 internal import Glibc
 
 /// How much one client, and all together, may take. The defaults are the agent's; tests shorten them.
@@ -171,6 +171,32 @@ package struct HTTPServer: ~Copyable {
     return HTTPCounters(
       connections: raw.connections, accepted: raw.accepted, evicted: raw.evicted, expired: raw.expired, refused: raw.refused,
       requests: raw.requests, unauthorized: raw.unauthorized, misdirected: raw.misdirected)
+  }
+
+  /// Becomes readable when somebody asks for a flow: then call `answerFlows`.
+  package var flowDescriptor: Int32 { unsafe http_server_lookup_descriptor(server) }
+
+  /// Answers the request for a flow that waits, if one does. The server's thread waits for it, a quarter of a second at most; the number of requests a
+  /// second is bounded.
+  ///
+  /// - Parameter answer: takes the flow's number and the backend that was named, appends JSON to the buffer, and returns the status.
+  package borrowing func answerFlows(_ answer: (UInt64, IPAddress?, inout [UInt8]) -> UInt32) {
+    var lookup = http_lookup()
+    while unsafe http_server_take_lookup(server, &lookup) {
+      var backend: IPAddress?
+      if lookup.has_backend {
+        backend = unsafe withUnsafeBytes(of: lookup.backend) { bytes in
+          let high = UInt64(bigEndian: unsafe bytes.loadUnaligned(fromByteOffset: 0, as: UInt64.self))
+          let low = UInt64(bigEndian: unsafe bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+          return lookup.backend_is_v4 ? IPAddress(v4: UInt32(truncatingIfNeeded: low)) : IPAddress(high: high, low: low)
+        }
+      }
+      var body: [UInt8] = []
+      let status = answer(lookup.id, backend, &body)
+      _ = unsafe body.withUnsafeBufferPointer {
+        unsafe http_server_answer_lookup(server, lookup.ticket, status, $0.baseAddress, $0.count)
+      }
+    }
   }
 
   private static func listen(_ server: OpaquePointer, _ listener: HTTPListener, _ notes: inout [String]) throws(SetupError) -> HTTPListenAddress {

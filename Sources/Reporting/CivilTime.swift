@@ -33,6 +33,31 @@ package struct CivilTime: Equatable, Sendable {
     year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
   }
 
+  /// The time of a text as `appendRFC3339` writes it, from 1970 to 2261; nil for anything else.
+  package static func parseRFC3339(_ text: String) -> WallTime? {
+    let bytes = Array(text.utf8)
+    guard bytes.count == 30, bytes[29] == UInt8(ascii: "Z") else { return nil }
+    for (index, byte) in [(4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":"), (19, ".")] as [(Int, Unicode.Scalar)] {
+      guard bytes[index] == UInt8(ascii: byte) else { return nil }
+    }
+    func number(_ from: Int, _ count: Int) -> Int64? {
+      var value: Int64 = 0
+      for byte in bytes[from..<(from + count)] {
+        guard (0x30...0x39).contains(byte) else { return nil }
+        value = value * 10 + Int64(byte - 0x30)
+      }
+      return value
+    }
+    guard let year = number(0, 4), let month = number(5, 2), let day = number(8, 2), let hour = number(11, 2), let minute = number(14, 2),
+      let second = number(17, 2), let nanosecond = number(20, 9), (1970...2261).contains(year), (1...12).contains(month), (1...31).contains(day),
+      hour < 24, minute < 60, second < 61
+    else { return nil }
+    let shifted = month <= 2 ? year - 1 : year
+    let dayOfYear = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1
+    let days = 365 * shifted + shifted / 4 - shifted / 100 + shifted / 400 + dayOfYear - 719_468
+    return WallTime(nanoseconds: (days * 86_400 + hour * 3_600 + minute * 60 + second) * Nanoseconds.perSecond + nanosecond)
+  }
+
   /// Appends RFC 3339 with nanoseconds, always 30 bytes: `2026-11-21T06:00:00.123456789Z`.
   package func appendRFC3339(to out: inout [UInt8]) {
     appendPadded(UInt64(year), 4, to: &out)

@@ -64,6 +64,13 @@ struct JSONLine {
     appendSeconds(nanoseconds: nanoseconds, to: &bytes)
   }
 
+  /// For what may be negative: differences of two clocks.
+  mutating func member(_ key: StaticString, signedSeconds nanoseconds: Int64) {
+    self.key(key)
+    if nanoseconds < 0 { bytes.append(UInt8(ascii: "-")) }
+    appendSeconds(nanoseconds: nanoseconds == .min ? .max : abs(nanoseconds), to: &bytes)
+  }
+
   mutating func member(_ key: StaticString, _ value: IPAddress) {
     self.key(key)
     string { value.appendText(to: &$0) }

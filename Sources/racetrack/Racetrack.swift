@@ -8,6 +8,7 @@ import Glibc
     let subcommands = [
       Subcommand.agent(run: AgentCommand.run),
       Subcommand(name: "selftest", summary: "make races in private namespaces and show that every loss is named", run: SelfTestCommand.run),
+      Subcommand(name: "trace", summary: "follow one flow.id across the nodes that saw it", run: TraceCommand.run),
       CheckConfigCommand.subcommand,
     ]
     // The runtime reads the command line from /proc/self/cmdline.

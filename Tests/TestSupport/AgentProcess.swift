@@ -16,13 +16,13 @@ package final class AgentProcess {
   /// Starts the agent in a namespace.
   ///
   /// - Parameter wrapper: a program with its arguments that runs the agent.
-  package init(in node: String, options: [String] = [], wrapper: [String] = []) throws {
+  package init(in node: String, apiAddress: String = apiAddress, options: [String] = [], wrapper: [String] = []) throws {
     self.node = node
     recordsPath = Lab.scratch + "/\(UUID().uuidString).jsonl"
     process = try Background(
       ["ip", "netns", "exec", node] + wrapper + [
         Executables.racetrack, "agent", "--incidents.output", recordsPath, "--incidents.all",
-        "--web.listen-address", Self.listenAddress, "--web.api-address", Self.apiAddress,
+        "--web.listen-address", Self.listenAddress, "--web.api-address", apiAddress,
       ] + options)
   }
 

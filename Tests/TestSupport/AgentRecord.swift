@@ -22,6 +22,7 @@ package struct AgentRecord: Decodable, Sendable {
   package var attempts: Int?
   package var siblingID: Int?
   package var siblingType: String?
+  package var flow: String?
   package var incident: String?
   package var role: String?
   package var backend: String?
@@ -40,6 +41,7 @@ package struct AgentRecord: Decodable, Sendable {
     case delaySeconds = "delay_seconds"
     case siblingID = "sibling.dns.id"
     case siblingType = "sibling.dns.question.type"
+    case flow = "flow.id"
     case incident = "incident.id"
     case role = "client.role"
     case backend = "backend.address"

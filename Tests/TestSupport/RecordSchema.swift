@@ -17,10 +17,18 @@ package enum RecordSchema {
     return isThere
   }()
 
+  /// The same of a text.
+  package static func problem(of text: String, schema: String) throws -> String? {
+    let path = Lab.scratch + "/\(UUID().uuidString).jsonl"
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    try text.write(toFile: path, atomically: false, encoding: .utf8)
+    return try problem(in: path, schema: schema)
+  }
+
   /// What is wrong with the lines of a file; nil if nothing is, or if there is nothing to ask.
-  package static func problem(in path: String) throws -> String? {
+  package static func problem(in path: String, schema: String = "docs/records.schema.json") throws -> String? {
     guard isAvailable else { return nil }
-    let files = ["Tests/records/validate.py", "docs/records.schema.json"].map(Repository.path)
+    let files = ["Tests/records/validate.py", schema].map(Repository.path)
     let result = try Command.result([python] + files + [path], seconds: 300)
     return result.status == 0 ? nil : "\(result.output)\(result.errors.prefix(2000))"
   }

@@ -14,6 +14,9 @@ enum {
   HTTP_MAX_PATH = 127,
   HTTP_MAX_USERS = 64,
   HTTP_MAX_CONNECTIONS = 1024,
+  HTTP_LOOKUP_WAIT_MS = 250,
+  HTTP_LOOKUPS_PER_SECOND = 10,
+  HTTP_LOOKUPS_AT_ONCE = 20,
 };
 
 /// What a listener shows: /metrics and /-/ only, or every page.
@@ -89,6 +92,22 @@ void http_server_set_ready(http_server *server, bool ready);
 /// Says that the caller's loop turns.
 void http_server_heartbeat(http_server *server);
 void http_server_read_counters(const http_server *server, http_counters *counters);
+
+/// A request for /api/v1/flows/ID that waits for the caller's thread: the server's thread stands still meanwhile, HTTP_LOOKUP_WAIT_MS at most.
+typedef struct {
+  uint64_t ticket;
+  uint64_t id;
+  bool has_backend;
+  uint8_t backend[16]; // an address like those of http_server_listen
+  bool backend_is_v4;
+} http_lookup;
+
+/// Becomes readable when a lookup waits.
+int http_server_lookup_descriptor(const http_server *server);
+/// False if none waits.
+bool http_server_take_lookup(http_server *server, http_lookup *lookup);
+/// Copies `body`. What came too late is dropped. Returns 0 or ENOMEM.
+int http_server_answer_lookup(http_server *server, uint64_t ticket, unsigned status, const uint8_t *body, size_t size);
 
 /// Stops and joins the thread, closes everything. NULL is allowed.
 void http_server_destroy(http_server *server);
