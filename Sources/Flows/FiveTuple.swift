@@ -14,11 +14,13 @@ package struct Endpoint: BitwiseCopyable, Hashable, Sendable {
   @inlinable package static func == (a: Endpoint, b: Endpoint) -> Bool { a.address == b.address && a.port == b.port }
 }
 
-/// IP protocol numbers that matter here (RFC 768, RFC 9293).
+/// IP protocol numbers that matter here (RFC 768, RFC 9293, RFC 792, RFC 4443).
 @usableFromInline
 package enum TransportProtocol: UInt8, BitwiseCopyable, Sendable {
+  case icmp = 1
   case tcp = 6
   case udp = 17
+  case icmpv6 = 58
 
   /// By the byte: what the compiler makes of a raw value is a generic call from another module.
   @inlinable @inline(__always) package static func == (a: TransportProtocol, b: TransportProtocol) -> Bool {

@@ -5,7 +5,8 @@ import Flows
 /// The classic BPF program of the packet ring: DNS ports only, decided before a frame is copied.
 ///
 /// Passes UDP, and TCP segments that carry data, whose source or destination port is in the list: over IPv4 with options and in first fragments, over
-/// IPv6 without extension header, with one (hop-by-hop, destination or routing, RFC 8200 4) or in a first fragment. All loads are relative to the
+/// IPv6 without extension header, with one (hop-by-hop, destination or routing, RFC 8200 4) or in a first fragment. Of ICMP only the errors
+/// "destination unreachable" and "time exceeded" about such a UDP datagram pass. All loads are relative to the
 /// network header, so the program is the same on every kind of device; a VLAN tag is already gone (`skb_vlan_untag`).
 package struct PacketFilter {
   package static let maximumPorts = 16
@@ -23,11 +24,12 @@ package struct PacketFilter {
     var assembler = Assembler()
     Self.classify(&assembler)
     Self.requireData(&assembler)
+    Self.requireQuotation(&assembler)
     Self.matchPorts(ports, snapLength, &assembler)
     program = assembler.resolved()
   }
 
-  /// Finds the transport header and leaves its offset in X; ends at `udp`, `tcp4` or `tcp6`.
+  /// Finds the transport header and leaves its offset in X; ends at `ports`, `tcp4`, `tcp6`, `icmp4` or `icmp6`.
   private static func classify(_ code: inout Assembler) {
     code.loadByte(0)
     code.shiftRight(4)
@@ -43,13 +45,15 @@ package struct PacketFilter {
     code.moveToX()
     code.loadByte(9)
     code.jump(ifEqual: UInt32(TransportProtocol.udp.rawValue), to: .ports)
-    code.jump(ifEqual: UInt32(TransportProtocol.tcp.rawValue), to: .tcp4, else: .reject)
+    code.jump(ifEqual: UInt32(TransportProtocol.tcp.rawValue), to: .tcp4)
+    code.jump(ifEqual: UInt32(TransportProtocol.icmp.rawValue), to: .icmp4, else: .reject)
 
     code.place(.v6)
     code.loadX(40)
     code.loadByte(6)
     code.jump(ifEqual: UInt32(TransportProtocol.udp.rawValue), to: .ports)
     code.jump(ifEqual: UInt32(TransportProtocol.tcp.rawValue), to: .tcp6)
+    code.jump(ifEqual: UInt32(TransportProtocol.icmpv6.rawValue), to: .icmp6)
     code.jump(ifEqual: 0, to: .extended)
     code.jump(ifEqual: 60, to: .extended)
     code.jump(ifEqual: 43, to: .extended)
@@ -101,6 +105,39 @@ package struct PacketFilter {
     code.loadXFromMemory(1)
   }
 
+  /// Goes on to the ports of the UDP header that an ICMP error quotes; X is the offset of the ICMP header (RFC 792; RFC 4443 3.1, 3.3).
+  private static func requireQuotation(_ code: inout Assembler) {
+    code.jump(to: .ports)
+    code.place(.icmp4)
+    code.loadByte(atXPlus: 0)
+    code.jump(ifEqual: 3, to: .quoted4)
+    code.jump(ifEqual: 11, to: .quoted4, else: .reject)
+    code.place(.quoted4)
+    code.loadByte(atXPlus: 17)
+    code.jump(ifEqual: UInt32(TransportProtocol.udp.rawValue), to: .header4, else: .reject)
+    code.place(.header4)
+    code.loadHalf(atXPlus: 14)
+    code.jump(ifAnyOf: 0x1FFF, to: .reject)
+    // The quoted header begins after eight bytes, and its own length is in its first.
+    code.loadByte(atXPlus: 8)
+    code.and(0x0F)
+    code.shiftLeft(2)
+    code.addX()
+    code.add(8)
+    code.moveToX()
+    code.jump(to: .ports)
+
+    code.place(.icmp6)
+    code.loadByte(40)
+    code.jump(ifEqual: 1, to: .quoted6)
+    code.jump(ifEqual: 3, to: .quoted6, else: .reject)
+    code.place(.quoted6)
+    code.loadByte(54)
+    code.jump(ifEqual: UInt32(TransportProtocol.udp.rawValue), to: .header6, else: .reject)
+    code.place(.header6)
+    code.loadX(88)
+  }
+
   private static func matchPorts(_ ports: [UInt16], _ snapLength: UInt32, _ code: inout Assembler) {
     code.place(.ports)
     for offset in [UInt32(0), 2] {
@@ -114,10 +151,11 @@ package struct PacketFilter {
   }
 }
 
-/// Writes classic BPF with named jump targets. Jumps are forward and at most 255 instructions far: the longest program has 97.
+/// Writes classic BPF with named jump targets. Jumps are forward and at most 255 instructions far: the longest program has 127.
 private struct Assembler {
   enum Label: Int, CaseIterable {
-    case next, v4, v6, extended, fragment, afterExtension, tcp4, tcp6, tcp, data, ports, reject, accept
+    case next, v4, v6, extended, fragment, afterExtension, tcp4, tcp6, tcp, data, icmp4, quoted4, header4, icmp6, quoted6, header6, ports, reject,
+      accept
   }
 
   private var instructions: [(code: UInt32, k: UInt32, yes: Label, no: Label)] = []

@@ -9,6 +9,8 @@ package struct FrameHeader: BitwiseCopyable, Sendable {
   package var interface: UInt32
   /// `sll_pkttype == PACKET_OUTGOING`. Never compare with PACKET_HOST: bridge ports show PACKET_OTHERHOST.
   package var isOutgoing: Bool
+  /// Of a copy on its way in: nobody looked at the transport checksum yet, and it is not left to a device either.
+  package var isChecksumOpen: Bool
   /// ETH_P_*, of the network header.
   package var protocolNumber: UInt16
   /// The VLAN ID of the tag that the kernel took off; 0 where there was none.
@@ -192,7 +194,7 @@ package struct PacketRingOptions: Sendable {
       let frame = unsafe clinux_frame_read(memory + offset)
       let header = FrameHeader(
         stamp: WallTime(nanoseconds: frame.stamp_ns), interface: frame.interface, isOutgoing: frame.packet_type == UInt8(PACKET_OUTGOING),
-        protocolNumber: frame.protocol, vlan: frame.vlan, originalLength: frame.length)
+        isChecksumOpen: frame.is_checksum_open != 0, protocolNumber: frame.protocol, vlan: frame.vlan, originalLength: frame.length)
       let bytes = unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory + offset + Int(frame.data)), byteCount: Int(frame.captured))
       body(header, bytes)
       let block = offset / blockSize

@@ -16,7 +16,7 @@ package enum DecodeError: UInt8, Error, BitwiseCopyable, CaseIterable, Sendable 
   /// The UDP length is shorter than its header or longer than the IP packet.
   case badUDPLength
   case truncatedTCP
-  /// The transport is neither UDP nor TCP.
+  /// The transport is neither UDP nor TCP, nor ICMP with an error about UDP.
   case notDNS
   /// The datagram, or what was captured of it, ends inside the header or the first question.
   case truncatedDNS
@@ -26,6 +26,8 @@ package enum DecodeError: UInt8, Error, BitwiseCopyable, CaseIterable, Sendable 
   case badPointer
   /// A name of more than 255 bytes (RFC 1035 3.1).
   case nameTooLong
+  /// An ICMP error ends before the ports of the datagram that it quotes, or quotes no UDP datagram.
+  case badQuotation
 
   /// The value of the label `reason`.
   package var name: StaticString {
@@ -44,6 +46,7 @@ package enum DecodeError: UInt8, Error, BitwiseCopyable, CaseIterable, Sendable 
     case .badName: "bad_name"
     case .badPointer: "bad_pointer"
     case .nameTooLong: "name_too_long"
+    case .badQuotation: "bad_quotation"
     }
   }
 }

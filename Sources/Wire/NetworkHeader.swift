@@ -40,7 +40,7 @@ struct NetworkHeader: BitwiseCopyable {
     guard bytes.byteCount >= headerLength else { throw .truncatedIP }
     let fragment = first & 0xFFFF
     guard fragment & 0x1FFF == 0 else { throw .laterFragment }
-    guard let transport = TransportProtocol(rawValue: UInt8(truncatingIfNeeded: second >> 48)) else { throw .notDNS }
+    guard let transport = TransportProtocol(rawValue: UInt8(truncatingIfNeeded: second >> 48)), transport != .icmpv6 else { throw .notDNS }
     return NetworkHeader(
       source: IPAddress(v4: UInt32(truncatingIfNeeded: second)), destination: IPAddress(v4: bytes.uint32(at: 16)), transport: transport,
       payload: headerLength, end: totalLength == 0 ? .max : totalLength, isFirstFragment: fragment & 0x2000 != 0)
@@ -59,7 +59,7 @@ struct NetworkHeader: BitwiseCopyable {
     var offset = 40
     var isFirstFragment = false
     for _ in 0...extensionLimit {
-      if let transport = TransportProtocol(rawValue: next) {
+      if let transport = TransportProtocol(rawValue: next), transport != .icmp {
         return NetworkHeader(
           source: source, destination: destination, transport: transport, payload: offset, end: end, isFirstFragment: isFirstFragment)
       }

@@ -1,6 +1,6 @@
-internal import Flows
+package import Flows
 
-/// Decodes IP packets that carry DNS: addresses, ports, DNS header and first question.
+/// Decodes IP packets that carry DNS: addresses, ports, DNS header and first question; and ICMP errors about such packets.
 /// Allocates nothing, and no input makes it trap, loop or read past what was captured.
 package struct PacketDecoder: Sendable {
   /// The last question's name, where compression had to be undone. 255 bytes are the most a name can have (RFC 1035 3.1).
@@ -9,6 +9,8 @@ package struct PacketDecoder: Sendable {
   package private(set) var nameOffset = 0
   /// Bytes of the last decoded name, the root's zero byte included; 0 where the message had no question or was refused.
   package private(set) var nameLength = 0
+  /// Of the last packet whose transport is ICMP.
+  package internal(set) var icmpError = ICMPError()
   private let hashSeed: UInt64
 
   /// - Parameter hashSeed: seeds `questionHash` and `nameHash`; messages are comparable only under one seed.
@@ -30,6 +32,7 @@ package struct PacketDecoder: Sendable {
     let header = try NetworkHeader.decode(bytes, wireLength: wireLength, etherType: etherType)
     let limit = min(bytes.byteCount, header.end)
     let transport = header.payload
+    if header.transport == .icmp || header.transport == .icmpv6 { return try decodeError(bytes.extracting(first: limit), header) }
     guard limit &- transport >= header.transport.headerLength else {
       throw header.transport == .udp ? .truncatedUDP : .truncatedTCP
     }
@@ -59,7 +62,7 @@ package struct PacketDecoder: Sendable {
   /// Header, first question and, where it was captured, the OPT record (RFC 1035 4.1, RFC 6891 6.1).
   ///
   /// - Parameter start: of the message in the packet.
-  @inline(__always) private mutating func decodeMessage(_ message: RawSpan, at start: Int, into dns: inout DNSMessage) throws(DecodeError) {
+  @inline(__always) mutating func decodeMessage(_ message: RawSpan, at start: Int, into dns: inout DNSMessage) throws(DecodeError) {
     guard message.byteCount >= DNSHeader.length else { throw .truncatedDNS }
     // ID, flags and the first two counts at once.
     let words = message.uint64(at: DNSHeader.id)

@@ -119,6 +119,9 @@ enum Packets {
     return [0x60, 0, 0, 0] + big(UInt16(payloadLength ?? payload.count)) + [next, 64] + address + address + payload
   }
 
+  /// An ICMP message with what it quotes.
+  static func icmp(_ type: UInt8, _ quoted: [UInt8]) -> [UInt8] { [type, 3, 0, 0, 0, 0, 0, 0] + quoted }
+
   /// An extension header of `units` times eight bytes.
   static func extended(_ next: UInt8, units: Int = 1, _ payload: [UInt8]) -> [UInt8] {
     [next, UInt8(units - 1)] + [UInt8](repeating: 0, count: 8 * units - 2) + payload

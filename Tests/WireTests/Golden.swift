@@ -174,5 +174,6 @@ enum Golden {
     queryA, queryAAAAWithEDNS, answerA, nameErrorAnswer, truncatedAnswer, badVersionAnswer, formatErrorWithoutQuestion, rootQuery, mixedCaseQuery,
     twoQuestions, notify, update, queryWithIPOptions, queryIPv6, queryIPv6WithExtensionHeaders, answerIPv6FirstFragment, answerIPv6LaterFragment,
     answerFirstFragment, answerLaterFragment, tcpSYN, pointerIntoHeader,
+    QuotationTests.icmp(about: queryAAAAWithEDNS), QuotationTests.icmp(about: queryIPv6, type: 1),
   ]
 }

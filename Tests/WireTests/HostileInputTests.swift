@@ -16,7 +16,10 @@ import Wire
 
   @Test func everySingleByteChangedToEveryValue() {
     var decoder = PacketDecoder(hashSeed: 3)
-    for packet in [Golden.queryAAAAWithEDNS, Golden.queryIPv6WithExtensionHeaders, Golden.answerA, Golden.pointerIntoHeader] {
+    for packet in [
+      Golden.queryAAAAWithEDNS, Golden.queryIPv6WithExtensionHeaders, Golden.answerA, Golden.pointerIntoHeader,
+      QuotationTests.icmp(about: Golden.queryA), QuotationTests.icmp(about: Golden.queryIPv6, type: 1),
+    ] {
       for offset in packet.bytes.indices {
         for value in 0...UInt8.max { check(packet.with(value, at: offset), &decoder) }
       }
@@ -51,6 +54,11 @@ import Wire
     } catch {
       if decoder.nameLength != 0 { Issue.record("a refused packet left a name: \(packet.bytes)") }
       return false
+    }
+    _ = UDPChecksum.isWrong(packet.bytes.span.bytes, etherType: packet.family.rawValue)
+    if decoded.transport == .icmp || decoded.transport == .icmpv6 {
+      if decoder.nameLength > 0 && decoded.dns.questionCount == 0 { Issue.record("no question, but a name: \(packet.bytes)") }
+      return true
     }
     guard decoded.transport == .udp, decoded.dns.questionCount > 0 else {
       if decoder.nameLength != 0 { Issue.record("no question, but a name: \(packet.bytes)") }

@@ -38,6 +38,8 @@ struct clinux_frame {
 	uint16_t protocol;
 	uint16_t vlan;
 	uint8_t packet_type;
+	// Neither left to the device nor found right by it (TP_STATUS_CSUMNOTREADY, TP_STATUS_CSUM_VALID).
+	uint8_t is_checksum_open;
 };
 
 // Header and sockaddr_ll: what must lie in the block before a frame may be read.
@@ -88,6 +90,7 @@ static inline struct clinux_frame clinux_frame_read(const void *header)
 		.protocol = ntohs(address->sll_protocol),
 		.vlan = frame->tp_status & TP_STATUS_VLAN_VALID ? frame->hv1.tp_vlan_tci & 0xfff : 0,
 		.packet_type = address->sll_pkttype,
+		.is_checksum_open = !(frame->tp_status & (TP_STATUS_CSUMNOTREADY | TP_STATUS_CSUM_VALID)),
 	};
 	return result;
 }
