@@ -225,7 +225,9 @@ package final class Pipeline {
     noteLosses(now)
     if engine.hasNewPorts { capturePorts() }
     let period = packets > 0 ? Self.busyCounterPeriod : Self.idleCounterPeriod
-    if engine.wantsCounters || now - lastCounters >= period { readCounters(withTableSize: now - lastTableSize >= Self.idleCounterPeriod) }
+    if engine.wantsCounters || now - lastCounters >= period {
+      readCounters(withTableSize: engine.wantsCounters || now - lastTableSize >= Self.idleCounterPeriod)
+    }
     engine.advance(to: now, wall: clock.wallNow)
     lastSweep = now
   }
@@ -261,9 +263,18 @@ package final class Pipeline {
     if !excluded.isEmpty && excluded.contains(header.interface) { return }
     do throws(DecodeError) {
       let packet = try decoder.decode(bytes, wireLength: Int(header.originalLength), etherType: header.protocolNumber)
+      if packet.transport == .icmp || packet.transport == .icmpv6 {
+        engine.observe(
+          RefusalObservation(
+            time: clock.instant(of: header.stamp), interface: header.interface, isOutgoing: header.isOutgoing, error: decoder.icmpError,
+            quoted: FiveTuple(udp: packet.source, packet.destination), dns: packet.dns))
+        return
+      }
+      let isQueryToCheck = header.isChecksumOpen && !header.isOutgoing && packet.transport == .udp && !packet.dns.isResponse
       let observation = PacketObservation(
         time: clock.instant(of: header.stamp), wallTime: header.stamp, interface: header.interface, isOutgoing: header.isOutgoing,
-        source: packet.source, destination: packet.destination, transport: packet.transport, dns: packet.dns)
+        source: packet.source, destination: packet.destination, transport: packet.transport,
+        hasBadChecksum: isQueryToCheck && UDPChecksum.isWrong(bytes, etherType: header.protocolNumber) == true, dns: packet.dns)
       let start = decoder.nameOffset
       if start >= 0 {
         engine.observe(observation, name: bytes.extracting(start..<(start + decoder.nameLength)))

@@ -10,6 +10,8 @@ enum CounterFinding {
   case shared
   /// They moved less than the candidates would need: some of them died otherwise.
   case insufficient
+  /// insert_failed moved and drop did not, on a kernel without clash_resolve: up to 4.6 an insertion failed, from 4.7 on a clash was resolved.
+  case resolvedOrFailed
   /// Not read on both sides of the time asked for, or the source was down.
   case unread
 }
@@ -39,27 +41,28 @@ struct CounterHistory: ~Copyable {
     var drop: UInt64
     var chainTooLong: UInt64
     var earlyDrop: UInt64
+    var clashResolve: UInt64
+    var invalid: UInt64
     var entriesNearLimit: Bool
-  }
-  struct Candidate: BitwiseCopyable {
-    var time: Instant
-    /// 1 while it counts, 0 after it was withdrawn.
-    var weight: Int32
+
+    /// Drops that no failed insertion explains: a full table, no memory.
+    var plainDrops: Int64 { Int64(bitPattern: drop &- insertFailed) }
   }
 
   private static let sampleCount = 2048
-  private static let candidateCount = 65536
   private var samples: FixedArray<Sample>
   private var newest: Int = 0
   private var kept: Int = 0
-  private var candidates: FixedArray<Candidate>
-  private var candidateNext: Int = 0
+  private var candidates = CandidateList(capacity: insertionCandidates)
+  /// Transmissions that found no holder of their tuple while the table was nearly full.
+  private var tableCandidates = CandidateList(capacity: 16384)
+  /// Numbers from here on are those of `tableCandidates`.
+  private static let insertionCandidates = 65536
   /// Grows with every reading and candidate, so that a cached answer is known to be stale.
   private var revision: UInt64 = 0
   private var cached = Result()
   private var cachedTick: Int64 = -1
   private var cachedRevision: UInt64 = 0
-  private var candidateKept: Int = 0
   /// insert_failed counts resolved clashes too (no clash_resolve attribute): only drop is asked then.
   private(set) var features: ConntrackFeatures = []
   private(set) var hasSample = false
@@ -67,19 +70,19 @@ struct CounterHistory: ~Copyable {
   private(set) var lastReadAt = Instant.zero
   /// The size of the table is read less often than the counters: what it was last.
   private var isNearLimit = false
+  /// When the table was last known to be nearly full.
+  private var fullAt = Instant.zero
 
-  init() {
-    samples = FixedArray(count: Self.sampleCount)
-    candidates = FixedArray(count: Self.candidateCount)
-  }
+  init() { samples = FixedArray(count: Self.sampleCount) }
 
   mutating func add(_ sample: CounterSample) {
     if sample.entriesLimit > 0 { isNearLimit = UInt64(sample.entries) * 100 >= UInt64(sample.entriesLimit) * 98 }
+    if isNearLimit || (hasSample && sample.counters.earlyDrop != last.earlyDrop) { fullAt = sample.after }
     newest = hasSample ? (newest + 1) % Self.sampleCount : 0
     samples[newest] = Sample(
       before: sample.before, after: sample.after, insertFailed: sample.counters.insertFailed, drop: sample.counters.drop,
       chainTooLong: sample.counters.chainTooLong, earlyDrop: sample.counters.earlyDrop,
-      entriesNearLimit: isNearLimit)
+      clashResolve: sample.counters.clashResolve, invalid: sample.counters.invalid, entriesNearLimit: isNearLimit)
     kept = min(kept + 1, Self.sampleCount)
     revision &+= 1
     features = sample.features
@@ -88,22 +91,32 @@ struct CounterHistory: ~Copyable {
     hasSample = true
   }
 
-  /// Enters a candidate; its number, for `withdraw`. Times come in order, but for microseconds.
+  /// Enters a candidate for a failed insertion; its number, for `withdraw`. Times come in order, but for microseconds.
   mutating func addCandidate(at time: Instant) -> Int32 {
-    let index = candidateNext
-    candidates[index] = Candidate(time: time, weight: 1)
-    candidateNext = (candidateNext + 1) % Self.candidateCount
-    candidateKept = min(candidateKept + 1, Self.candidateCount)
     revision &+= 1
-    return Int32(index)
+    return candidates.add(at: time)
   }
+
+  /// Enters one that may have found the table full, if the table was nearly full around that time; -1 if not.
+  mutating func addTableCandidate(at time: Instant) -> Int32 {
+    guard fullAt > .zero, fullAt >= time + (-Self.reach) else { return -1 }
+    revision &+= 1
+    return tableCandidates.add(at: time) + Int32(Self.insertionCandidates)
+  }
+
+  /// True of the numbers that `addCandidate` gives.
+  func isCandidate(_ number: Int32) -> Bool { number >= 0 && !Self.isTableCandidate(number) }
+  /// True of the numbers that `addTableCandidate` gives.
+  static func isTableCandidate(_ number: Int32) -> Bool { number >= Int32(insertionCandidates) }
 
   /// Takes a candidate back: it did pass after all. `time` guards against a number that was given again.
   mutating func withdraw(_ candidate: Int32, at time: Instant) {
-    if candidates[candidate].time == time {
-      candidates[candidate].weight = 0
-      revision &+= 1
+    if Self.isTableCandidate(candidate) {
+      tableCandidates.withdraw(candidate - Int32(Self.insertionCandidates), at: time)
+    } else {
+      candidates.withdraw(candidate, at: time)
     }
+    revision &+= 1
   }
 
   /// What the readings around a time say.
@@ -113,8 +126,12 @@ struct CounterHistory: ~Copyable {
     var insertFailed: UInt64 = 0
     var drop: UInt64 = 0
     var chainTooLongMoved = false
-    /// drop moved on its own or early_drop moved while the table was nearly full.
+    var clashResolve: UInt64 = 0
+    var invalid: UInt64 = 0
+    /// More was dropped than failed to insert while the table was nearly full, or threw entries out.
     var tableWasFull = false
+    /// What was dropped beyond failed insertions is exactly the table's candidates.
+    var tableIsExact = false
     var earlyDropMoved = false
   }
 
@@ -157,56 +174,75 @@ struct CounterHistory: ~Copyable {
     result.insertFailed = end.insertFailed &- first.insertFailed
     result.drop = end.drop &- first.drop
     result.chainTooLongMoved = end.chainTooLong != first.chainTooLong
-    result.tableWasFull = (isNearLimit(firstAge, lastAge) && result.drop > result.insertFailed) || end.earlyDrop != first.earlyDrop
+    result.clashResolve = end.clashResolve &- first.clashResolve
+    result.invalid = end.invalid &- first.invalid
     result.earlyDropMoved = end.earlyDrop != first.earlyDrop
+    result.tableWasFull = result.drop > result.insertFailed && (result.earlyDropMoved || isNearLimit(firstAge, lastAge))
+    if result.tableWasFull && usesInsertFailed {
+      let plain = follow(tableCandidates, firstAge, lastAge, around: time) { $0.plainDrops &- $1.plainDrops }
+      result.tableIsExact = plain.trail.isConstant && !plain.hasGap
+    }
     let moved = usesInsertFailed ? result.insertFailed : result.drop
     if moved == 0 {
-      result.finding = .quiet
+      result.finding = result.insertFailed == 0 ? .quiet : .resolvedOrFailed
       return result
     }
-    // Candidates from a little before the first reading, oldest first.
-    let origin = first.before + (-4 * Self.lag)
-    var age = 0
-    while age < candidateKept, candidate(age + 1).time >= origin { age += 1 }
-    var certainAge = age
-    var possibleAge = age
-    var certain: Int64 = 0
-    var possible: Int64 = 0
-    var possibleAtFirst: Int64 = 0
-    var trail = ResidualTrail()
-    var dropTrail = ResidualTrail()
-    var hasGap = false
-    var previous = first
-    var reading = firstAge
-    while reading >= lastAge {
-      let at = sample(reading)
-      if at.before - previous.after > Self.longestGap { hasGap = true }
-      previous = at
-      while certainAge > 0, candidate(certainAge).time + Self.lag <= at.before {
-        certain += Int64(candidate(certainAge).weight)
-        certainAge -= 1
-      }
-      while possibleAge > 0, candidate(possibleAge).time <= at.after {
-        possible += Int64(candidate(possibleAge).weight)
-        possibleAge -= 1
-      }
-      if certain == possible {
-        let dropped = Int64(bitPattern: at.drop &- first.drop)
-        let failed = usesInsertFailed ? Int64(bitPattern: at.insertFailed &- first.insertFailed) : dropped
-        trail.add(failed &- certain, at: at.after, isBefore: at.after <= time)
-        dropTrail.add(dropped &- certain, at: at.after, isBefore: at.after <= time)
-      }
-      if reading == firstAge { possibleAtFirst = possible }
-      reading -= 1
-    }
-    if trail.isConstant && dropTrail.isConstant && !hasGap && !result.chainTooLongMoved && !result.tableWasFull {
+    let dropped = follow(candidates, firstAge, lastAge, around: time) { Int64(bitPattern: $0.drop &- $1.drop) }
+    let failed =
+      usesInsertFailed ? follow(candidates, firstAge, lastAge, around: time) { Int64(bitPattern: $0.insertFailed &- $1.insertFailed) } : dropped
+    if failed.trail.isConstant && dropped.trail.isConstant && !failed.hasGap && !result.chainTooLongMoved && !result.tableWasFull {
       result.finding = .exact
-    } else if trail.fell ?? (moved < UInt64(max(0, certain - possibleAtFirst))) {
+    } else if failed.trail.fell ?? (moved < UInt64(max(0, failed.needed))) {
       result.finding = .insufficient
     } else {
       result.finding = .shared
     }
     return result
+  }
+
+  /// The residual of a counter along a window.
+  private struct Course {
+    var trail = ResidualTrail()
+    /// Candidates that are certain by the last reading and were not possible by the first.
+    var needed: Int64 = 0
+    var hasGap = false
+  }
+
+  /// Follows a counter, counted from the first reading, less the candidates that it must have counted by then.
+  private func follow(
+    _ list: borrowing CandidateList, _ firstAge: Int, _ lastAge: Int, around time: Instant, _ count: (Sample, Sample) -> Int64
+  ) -> Course {
+    var course = Course()
+    let first = sample(firstAge)
+    // Candidates from a little before the first reading, oldest first.
+    let origin = first.before + (-4 * Self.lag)
+    var age = 0
+    while age < list.kept, list[age + 1].time >= origin { age += 1 }
+    var certainAge = age
+    var possibleAge = age
+    var certain: Int64 = 0
+    var possible: Int64 = 0
+    var possibleAtFirst: Int64 = 0
+    var previous = first
+    var reading = firstAge
+    while reading >= lastAge {
+      let at = sample(reading)
+      if at.before - previous.after > Self.longestGap { course.hasGap = true }
+      previous = at
+      while certainAge > 0, list[certainAge].time + Self.lag <= at.before {
+        certain += Int64(list[certainAge].weight)
+        certainAge -= 1
+      }
+      while possibleAge > 0, list[possibleAge].time <= at.after {
+        possible += Int64(list[possibleAge].weight)
+        possibleAge -= 1
+      }
+      if certain == possible { course.trail.add(count(at, first) &- certain, at: at.after, isBefore: at.after <= time) }
+      if reading == firstAge { possibleAtFirst = possible }
+      reading -= 1
+    }
+    course.needed = certain - possibleAtFirst
+    return course
   }
 
   private func isNearLimit(_ firstAge: Int, _ lastAge: Int) -> Bool {
@@ -217,53 +253,4 @@ struct CounterHistory: ~Copyable {
     }
     return false
   }
-
-  private func candidate(_ age: Int) -> Candidate {
-    candidates[(candidateNext - age + Self.candidateCount) % Self.candidateCount]
-  }
-}
-
-/// The residual at the start of a window, just before and just after the time asked for, and at the end.
-private struct ResidualTrail {
-  private struct Moment {
-    var since = Instant.zero
-    var value = Int64.min
-    var isSet: Bool { value != .min }
-    /// Takes a later reading in: the highest of those that lie within `length` of the first.
-    mutating func take(_ value: Int64, at time: Instant, within length: Int64 = CounterHistory.moment) {
-      if !isSet { since = time }
-      if time - since <= length { self.value = max(self.value, value) }
-    }
-  }
-
-  private var start = Moment()
-  private var after = Moment()
-  private var settled = Moment()
-  private var before = Int64.min
-  private var end = Int64.min
-  /// The last four settled readings.
-  private var recent: InlineArray<4, (time: Instant, value: Int64)> = .init(repeating: (.zero, .min))
-  private var count = 0
-
-  mutating func add(_ value: Int64, at time: Instant, isBefore: Bool) {
-    start.take(value, at: time)
-    if !isBefore {
-      after.take(value, at: time)
-      settled.take(value, at: time, within: CounterHistory.delay)
-    }
-    recent[count & 3] = (time, value)
-    count += 1
-    var highest = value
-    for index in 0..<4 where recent[index].value != .min && time - recent[index].time <= CounterHistory.moment {
-      if isBefore || recent[index].time >= after.since { highest = max(highest, recent[index].value) }
-    }
-    if isBefore { before = highest }
-    end = highest
-  }
-
-  var isConstant: Bool { start.isSet && after.isSet && start.value == before && before == after.value && after.value == end }
-
-  /// True if the residual fell around the time and stayed down: a candidate there did not fail to insert. Nil where it was not settled on both
-  /// sides.
-  var fell: Bool? { before != .min && settled.isSet ? settled.value < before : nil }
 }

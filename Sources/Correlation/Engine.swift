@@ -54,6 +54,7 @@ package struct Engine: ~Copyable {
   var counters = CounterHistory()
   var blind = BlindWindows()
   var paths = PathTable()
+  var backends = BackendTable()
   var node = NodeView()
   var recent: SlotQueue
   var suspects: SlotQueue
@@ -66,6 +67,14 @@ package struct Engine: ~Copyable {
   var resolvedSecond: Int64 = 0
   var flowLog: FlowLog
   var lostFlows: LostFlowLog
+  /// In order of time.
+  var answeredClashes: [AnsweredClash] = []
+  /// The last backend that was found left, its service, and since when at the latest; and how often one was looked for in this second.
+  var leftBackend = Endpoint.none
+  var leftService = Endpoint.none
+  var leftBy = Instant.zero
+  var looks = 0
+  var lookSecond: Int64 = 0
 
   /// What became true since it was last emptied; the caller empties it.
   package var records: [Record] = []
@@ -157,6 +166,7 @@ package struct Engine: ~Copyable {
     if now > self.now { self.now = now }
     wallNow = wall
     watchTables(since: previous)
+    tellUnnamedClashes()
     findSuspects()
     assessSuspects()
     while true {
@@ -171,6 +181,7 @@ package struct Engine: ~Copyable {
     var due = timers.nextDue() ?? .distantFuture
     if let item = recent.first { due = min(due, item.asked + Self.suspectAge) }
     if let item = suspects.first { due = min(due, item.asked + Self.assessAge) }
+    if let clash = answeredClashes.first { due = min(due, clash.readAt + Nanoseconds.perSecond) }
     return due == .distantFuture ? nil : due
   }
 

@@ -138,7 +138,10 @@ extension Engine {
     withdrawCandidate(slot)
     let known = transmissions.slots[slot].entry
     let entry = known >= 0 && entries.hasReply(known, packet.tuple) ? known : entries.find(reply: packet.tuple, zone: nil)
-    if entry >= 0 { entries.touch(entry, at: packet.time) }
+    if entry >= 0 {
+      entries.touch(entry, at: packet.time)
+      if entries.entries[entry].isNATClash { noteClashAnswer(slot, entry) }
+    }
     if node.kind(of: packet.interface) == .workload { node.noteServer(packet.source.address) }
     if isAcceptedOnArrival(slot) { acceptOnArrival(packet, for: slot) }
   }
@@ -183,7 +186,10 @@ extension Engine {
     transmissions.slots[slot].deliveredInterface = packet.interface
     let isOpen = transmissions.slots[slot].state == .open
     guard isOpen || transmissions.slots[slot].state == .lost, transmissions.slots[slot].vantage == .client else {
-      if isOpen { transmissions.slots[slot].state = .answered }
+      if isOpen {
+        transmissions.slots[slot].state = .answered
+        notePath(slot, at: packet.time)
+      }
       return
     }
     let head = transmissions.slots[slot].head
@@ -196,13 +202,12 @@ extension Engine {
     if isOpen {
       transmissions.slots[slot].state = .answered
       noteAnswered(packet, since: isFirst ? transmissions.slots[head].asked : nil)
+      if transmissions.slots[slot].signs.marks.contains(.clashLoser) { noteResolvedDelivery(slot) }
     }
     // After a verdict this only tells that the path hides a leg, and when the query ended.
-    if !transmissions.slots[slot].isHostClient && !blind.isOpen(.packets) {
-      let sawSent = transmissions.slots[slot].wasSent || isServedHere(slot)
-      paths.noteAnswered(
-        interface: transmissions.slots[slot].askedInterface, isTranslated: isTranslated(slot), sawSent: sawSent,
-        sawDelivered: true, at: packet.time)
+    notePath(slot, at: packet.time)
+    if transmissions.slots[slot].wasSent {
+      backends.noteAnswered(transmissions.slots[slot].sentDestination, over: transmissions.slots[slot].sentInterface, at: packet.time)
     }
     if transmissions.slots[slot].hasTwin { tellTwins(slot) }
     let joined = transmissions.slots[slot].joins
@@ -212,6 +217,20 @@ extension Engine {
   @inline(never) private mutating func tellJoined(_ slot: Int32, _ joined: Int32, at time: Instant) {
     if transmissions.slots[joined].generation == transmissions.slots[slot].joinsGeneration && transmissions.slots[joined].accepted == .zero {
       transmissions.slots[joined].accepted = time
+    }
+  }
+
+  @inline(__always) private mutating func notePath(_ slot: Int32, at time: Instant) {
+    guard !transmissions.slots[slot].isHostClient && !blind.isOpen(.packets) else { return }
+    let sawSent = transmissions.slots[slot].wasSent || isServedHere(slot)
+    paths.noteAnswered(
+      interface: transmissions.slots[slot].askedInterface, isTranslated: isTranslated(slot), sawSent: sawSent, sawDelivered: true, at: time)
+  }
+
+  /// The answer of a clash's loser came while its entry lived, as far as is known.
+  @inline(never) private mutating func noteClashAnswer(_ slot: Int32, _ entry: Int32) {
+    if !entries.entries[entry].isDestroyed || entries.entries[entry].status.contains(.seenReply) {
+      transmissions.slots[slot].signs.marks.insert(.clashLoser)
     }
   }
 

@@ -71,7 +71,7 @@ extension Engine {
     if others.firstSent == .zero {
       evidence.kind = .ownEntry
       // Who was a candidate half a second on had a winner beside it, which is forgotten by now.
-      evidence.isCertain = !others.hasUnsent && others.isComplete && transmission.candidate < 0
+      evidence.isCertain = !others.hasUnsent && others.isComplete && !counters.isCandidate(transmission.candidate)
     } else if others.firstSent < transmission.asked {
       evidence.kind = .earlierEntry
     } else {

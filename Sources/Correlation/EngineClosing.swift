@@ -76,7 +76,15 @@ extension Engine {
     lost.attempt = transmission.attempt
     lost.insertFailedDelta = loss.insertFailed
     lost.dropDelta = loss.drop
+    lost.clashResolveDelta = loss.clashResolve
+    lost.invalidDelta = loss.invalid
     lost.blindSource = loss.blindSource
+    if transmission.signs.isRefused {
+      lost.icmpType = UInt8(transmission.signs.refusal >> 8)
+      lost.icmpCode = UInt8(truncatingIfNeeded: transmission.signs.refusal)
+      lost.icmpSender = transmission.signs.refusedBy
+    }
+    lost.libc = transmissions.slots[transmission.head].signs.libc
     lost.zone = node.zone(of: transmission.askedInterface)
     lost.flowID = flowID(slot)
     return lost
@@ -149,6 +157,7 @@ extension Engine {
     closed.client = query.client
     closed.server = query.server
     closed.clientIsServer = answersDNS(query.client.address)
+    closed.libc = query.signs.libc
     records.append(.closed(closed))
   }
 

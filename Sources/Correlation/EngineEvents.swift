@@ -39,12 +39,66 @@ extension Engine {
     if event.reply.source.port != event.original.destination.port { learnPort(event.reply.source.port) }
   }
 
+  /// The loser of a clash saw a reply while its entry lived. Where the copies of its query are known, the answer must also be delivered; they may
+  /// come right after the event.
   private mutating func noteResolved(_ slot: Int32, _ event: ConntrackEvent) {
     guard !entries.entries[slot].isReported else { return }
     entries.markReported(slot)
+    let clash = AnsweredClash(
+      client: event.original.source, server: event.original.destination, backend: event.reply.source, zone: event.zone, readAt: event.readAt)
+    let loser = clashLoser(event)
+    if loser < 0 {
+      if answeredClashes.count < Self.awaitedClashes { answeredClashes.append(clash) } else { tell(clash, -1) }
+    } else if transmissions.slots[loser].wasDelivered {
+      tell(clash, loser)
+    } else if transmissions.slots[loser].state == .open {
+      transmissions.slots[loser].signs.marks.insert(.clashLoser)
+    }
+  }
+
+  private static let awaitedClashes = 256
+
+  /// Tells of clashes whose query did not turn up: the entry alone saw the answer.
+  mutating func tellUnnamedClashes() {
+    while let clash = answeredClashes.first, now - clash.readAt >= Nanoseconds.perSecond {
+      answeredClashes.removeFirst()
+      tell(clash, -1)
+    }
+  }
+
+  /// The newest transmission that left for the loser's backend; -1 if none is known.
+  private func clashLoser(_ event: ConntrackEvent) -> Int32 {
+    var slot = transmissions.first(socket: transmissions.socketKey(event.original.source))
+    var steps = 0
+    while slot >= 0, steps < TransmissionTable.longestWalk {
+      let transmission = transmissions.slots[slot]
+      if transmission.client == event.original.source && transmission.server == event.original.destination && transmission.wasSent
+        && transmission.sentTuple == event.reply.inverse
+      {
+        return slot
+      }
+      slot = transmissions.after(socket: slot)
+      steps += 1
+    }
+    return -1
+  }
+
+  /// The answer to a clash's loser was delivered.
+  mutating func noteResolvedDelivery(_ slot: Int32) {
+    let transmission = transmissions.slots[slot]
+    answeredClashes.removeAll { $0.client == transmission.client && $0.backend == transmission.sentDestination }
+    tell(
+      AnsweredClash(
+        client: transmission.client, server: transmission.server, backend: transmission.sentDestination,
+        zone: node.zone(of: transmission.askedInterface), readAt: now),
+      slot)
+  }
+
+  /// - Parameter loser: the transmission; -1 where it is not known.
+  private mutating func tell(_ clash: AnsweredClash, _ loser: Int32) {
     count { $0.clashesResolvedNamed &+= 1 }
     // A sample is enough: ten a second.
-    let second = event.readAt.nanoseconds / Nanoseconds.perSecond
+    let second = now.nanoseconds / Nanoseconds.perSecond
     if second != resolvedSecond {
       resolvedSecond = second
       resolvedTold = 0
@@ -53,10 +107,27 @@ extension Engine {
     resolvedTold += 1
     var record = ResolvedClash()
     record.observedTime = wallNow
-    record.client = event.original.source
-    record.server = event.original.destination
-    record.backend = event.reply.source
-    record.zone = event.zone
+    record.client = clash.client
+    record.server = clash.server
+    record.backend = clash.backend
+    record.zone = clash.zone
+    if loser >= 0 {
+      var query = ResolvedQuery()
+      query.time = transmissions.slots[loser].askedWall
+      query.dnsID = transmissions.slots[loser].dnsID
+      query.name = names.bytes(transmissions.slots[loser].name, length: Int(transmissions.slots[loser].nameLength))
+      query.queryType = transmissions.slots[loser].queryType
+      record.query = query
+    }
     records.append(.clashResolved(record))
   }
+}
+
+/// A clash whose loser saw a reply, and whose query was not seen yet.
+struct AnsweredClash {
+  var client: Endpoint
+  var server: Endpoint
+  var backend: Endpoint
+  var zone: UInt16
+  var readAt: Instant
 }

@@ -10,6 +10,8 @@ struct Loss {
   var winnerClient: Endpoint?
   var insertFailed: UInt64 = 0
   var drop: UInt64 = 0
+  var clashResolve: UInt64 = 0
+  var invalid: UInt64 = 0
   /// Where it would have gone.
   var backend: Endpoint?
   var blindSource: BlindSource?
@@ -79,8 +81,13 @@ extension Engine {
       suspects.removeFirst()
       guard isUnsent(item) else { continue }
       wantsCounters = true
-      if findClash(item.slot).isCandidate {
+      // Connection tracking lets an invalid packet pass without an entry: it fails neither to insert nor to be given one.
+      if transmissions.slots[item.slot].signs.marks.contains(.badChecksum) { continue }
+      let clash = findClash(item.slot)
+      if clash.isCandidate {
         transmissions.slots[item.slot].candidate = counters.addCandidate(at: item.asked)
+      } else if clash.kind == .none {
+        transmissions.slots[item.slot].candidate = counters.addTableCandidate(at: item.asked)
       }
     }
   }
@@ -122,6 +129,7 @@ extension Engine {
     let transmission = transmissions.slots[slot]
     guard now >= transmission.asked + Self.forwardingTime else {
       // The first look, or set beyond the end of a wheel that had not been turned for long.
+      noteOtherDevice(slot)
       timers.set(slot, at: transmission.asked + Self.forwardingTime)
       if transmission.isVantageSettled && transmission.vantage == .client { transmissions.markStalled(transmission.head) }
       return
@@ -179,6 +187,16 @@ extension Engine {
     let isObservable = paths.isObservable(.sent, interface: transmission.askedInterface, isTranslated: isTranslated, at: now)
     if !isObservable { loss.evidence.insert(.pathUnobserved) }
     let clash = findClash(slot)
+    if transmission.signs.isRefused { loss.evidence.insert(.icmpError) }
+    switch clash.kind {
+    case .none, .original, .reply, .source, .unforeseeable, .earlierEntry:
+      if weighInvalid(&loss, transmission) {
+        loss.evidence.insert(clash.kind == .earlierEntry ? .ownEntry : .noOwnEntry)
+        return loss
+      }
+    case .ownEntry:
+      break
+    }
     switch clash.kind {
     case .ownEntry:
       loss.reason = .afterInsertion
@@ -207,6 +225,23 @@ extension Engine {
     return loss
   }
 
+  /// True if connection tracking took it for invalid, as its copy shows: it makes no entry and is not translated. What a rule on ctstate INVALID does
+  /// not drop goes on to the service's own address (`nf_conntrack_in` in net/netfilter/nf_conntrack_core.c, `udp_error` in
+  /// net/netfilter/nf_conntrack_proto_udp.c). With net.netfilter.nf_conntrack_checksum=0 the counter stands still, and the checksum is no reason.
+  ///
+  /// A whole datagram whose checksum is right cannot be invalid, so the counter alone, which moves for every protocol, is none either.
+  private mutating func weighInvalid(_ loss: inout Loss, _ transmission: Transmission) -> Bool {
+    guard transmission.signs.marks.contains(.badChecksum) else { return false }
+    let finding = counters.finding(around: transmission.asked)
+    guard finding.finding == .unread || finding.invalid > 0 else { return false }
+    loss.reason = .invalid
+    loss.evidence.insert(.badChecksum)
+    if transmission.signs.marks.contains(.leftUntranslated) { loss.evidence.insert(.leftUntranslated) }
+    loss.invalid = finding.invalid
+    if finding.finding == .unread || loss.evidence.contains(.pathUnobserved) || transmission.isSentAmbiguous { loss.lower() }
+    return true
+  }
+
   /// Nobody holds the tuple that it needed, as far as events tell.
   private mutating func weighWithoutWinner(_ loss: inout Loss, _ transmission: Transmission) {
     let finding = counters.finding(around: transmission.asked)
@@ -215,7 +250,7 @@ extension Engine {
       noteQuiet(&loss, finding)
     case .unread:
       break
-    case .exact, .shared, .insufficient:
+    case .exact, .shared, .insufficient, .resolvedOrFailed:
       loss.insertFailed = finding.insertFailed
       loss.drop = finding.drop
       if finding.chainTooLongMoved {
@@ -224,9 +259,11 @@ extension Engine {
       }
     }
     if finding.tableWasFull {
+      let isExact = finding.tableIsExact && CounterHistory.isTableCandidate(transmission.candidate)
       loss.verdict = .tableFull
       loss.reason = .none
-      loss.lower()
+      loss.evidence.insert(isExact ? .countersExact : .countersShared)
+      if !isExact { loss.lower() }
     }
     // A failure that no candidate accounts for may have been this one's.
     if finding.finding == .shared { loss.lower() }
@@ -239,7 +276,7 @@ extension Engine {
     loss.insertFailed = finding.insertFailed
     loss.drop = finding.drop
     if finding.drop == 0 && finding.insertFailed == 0 { loss.evidence.insert(.countersQuiet) }
-    if finding.drop != 0 || finding.tableWasFull { loss.lower() }
+    if finding.drop != 0 && !finding.tableWasFull { loss.lower() }
   }
 
   private mutating func weigh(_ loss: inout Loss, _ clash: ClashEvidence, _ transmission: Transmission) {
@@ -248,12 +285,13 @@ extension Engine {
     switch finding.finding {
     case .quiet:
       noteQuiet(&loss, finding)
+      if finding.tableWasFull { loss.lower() }
       return
     case .insufficient, .unread:
       loss.reason = .ambiguous
       loss.evidence.insert(.countersShared)
       loss.lower()
-    case .exact, .shared:
+    case .exact, .shared, .resolvedOrFailed:
       let isExact = finding.finding == .exact
       loss.evidence.insert(isExact ? .countersExact : .countersShared)
       loss.reason = .none
@@ -269,7 +307,7 @@ extension Engine {
         loss.verdict = .droppedOnNode
         loss.reason = .ambiguous
       }
-      if !isExact || !clash.isCertain || clash.kind == .unforeseeable || transmission.candidate < 0 { loss.lower() }
+      if !isExact || !clash.isCertain || clash.kind == .unforeseeable || !counters.isCandidate(transmission.candidate) { loss.lower() }
     }
     loss.insertFailed = finding.insertFailed
     loss.drop = finding.drop
@@ -298,9 +336,34 @@ extension Engine {
       loss.blindSource = source
       return loss
     }
-    let grade: Grade =
-      isObservable && configuration.capturesOutgoing && transmission.vantage == .client && !transmission.isSentAmbiguous ? .observed : .inferred
-    return Loss(.noAnswer, isLocal ? .localServer : .silent, grade, evidence.union(.noCame))
+    var loss = Loss(.noAnswer, isLocal ? .localServer : .silent, .observed, evidence.union(.noCame))
+    if !isObservable || !configuration.capturesOutgoing || transmission.isSentAmbiguous { loss.lower() }
+    weighSilence(&loss, transmission)
+    return loss
+  }
+
+  /// Why nothing came: one of the signs that tell more than silence does.
+  private mutating func weighSilence(_ loss: inout Loss, _ transmission: Transmission) {
+    if isMisrouted(transmission) {
+      let finding = counters.finding(around: transmission.asked)
+      loss.verdict = .clashMisrouted
+      loss.reason = .none
+      loss.evidence.insert(.otherDevice)
+      loss.clashResolve = finding.clashResolve
+      // Without the counter the two may have gone two ways for a reason of their own.
+      if finding.clashResolve == 0 || blindEventSource(transmission.asked + (-Self.lookupTime), now) != nil { loss.lower() }
+      return
+    }
+    let isRefused = transmission.signs.isRefused
+    if isRefused { loss.evidence.insert(.icmpError) }
+    if isStale(transmission) {
+      loss.reason = .staleBackend
+      loss.evidence.insert(.newerElsewhere)
+      if blindEventSource(transmission.asked + (-Nanoseconds.perSecond), now) != nil { loss.lower() }
+    } else if isRefused {
+      loss.reason = .icmpUnreachable
+      if !transmission.signs.marks.contains(.refusalIsSure) { loss.lower() }
+    }
   }
 
   /// An answer came to this node and never left it towards the client from the address that was asked.

@@ -156,6 +156,13 @@ extension Engine {
   }
 
   private mutating func noteSent(_ slot: Int32, _ packet: PacketObservation, entry: Int32) {
+    if transmissions.slots[slot].signs.marks.contains(.badChecksum) && packet.destination == transmissions.slots[slot].server
+      && services.isTranslated(packet.destination)
+    {
+      // What connection tracking takes for invalid goes on without translation.
+      transmissions.slots[slot].signs.marks.insert(.leftUntranslated)
+      return
+    }
     transmissions.slots[slot].sent = packet.time
     transmissions.slots[slot].sentInterface = packet.interface
     transmissions.slots[slot].sentSource = packet.source
@@ -220,6 +227,7 @@ extension Engine {
     transmissions.slots[slot].askedInterface = packet.interface
     transmissions.slots[slot].lastAsked = packet.time
     transmissions.slots[slot].isHostClient = isHostClient
+    if packet.hasBadChecksum { transmissions.slots[slot].signs.marks.insert(.badChecksum) }
     transmissions.slots[slot].isLocalServer = isServerLocal && !isHostClient
     let reference = names.store(name)
     if reference == 0 && name.byteCount > 0 {
@@ -281,6 +289,7 @@ extension Engine {
         let head = transmissions.slots[other].head
         // An answered query is over, and the same ID again is a new one; unless its sibling still waits: glibc repeats both then.
         if transmissions.slots[head].accepted != .zero && !siblingWaits(head) { break }
+        noteLibrary(slot, repeating: head)
         join(slot, to: head)
         return
       }
@@ -362,6 +371,8 @@ extension Engine {
       } else if transmissions.slots[other].server != transmissions.slots[slot].server {
         transmissions.slots[slot].hasTwin = true
         transmissions.slots[other].hasTwin = true
+        transmissions.slots[transmissions.slots[slot].head].signs.libc = .musl
+        transmissions.slots[transmissions.slots[other].head].signs.libc = .musl
         if !transmissions.slots[slot].hasSibling { noteSibling(slot, other) }
         if !transmissions.slots[other].hasSibling { noteSibling(other, slot) }
         if transmissions.slots[other].state == .answered { transmissions.slots[slot].isAnsweredElsewhere = true }

@@ -21,6 +21,7 @@ extension Engine {
         let gap = mine.asked - waiting.lastAsked
         let mayBeRetried = waiting.accepted == .zero && !waiting.isJoined && !waiting.isJoinedByPeriod
         if mayBeRetried && Self.isPeriod(gap, of: Self.defaultPeriod) {
+          noteFreshSocket(slot, repeating: other)
           joinFromAnotherPort(slot, other)
           return
         }
@@ -45,6 +46,7 @@ extension Engine {
     let waiting = transmissions.slots[mine.mayRetry]
     guard waiting.generation == mine.mayRetryGeneration, waiting.state != .free, waiting.accepted == .zero, !waiting.isJoined else { return }
     guard waiting.freshAt == .zero || abs(waiting.freshAt - mine.asked) > Self.lookupTime else { return }
+    noteFreshSocket(slot, repeating: mine.mayRetry)
     joinFromAnotherPort(slot, mine.mayRetry)
     transmissions.slots[mine.mayRetry].isJoinedByPeriod = true
     if mine.state == .answered { transmissions.slots[mine.mayRetry].accepted = mine.delivered }
@@ -74,6 +76,7 @@ extension Engine {
     guard transmissions.slots[head].accepted != .zero, transmissions.slots[head].isJoined else { return }
     transmissions.slots[head].accepted = .zero
     transmissions.slots[head].isJoined = false
+    transmissions.slots[head].signs.libc = .unknown
     transmissions.slots[head].attempts = 1
     transmissions.slots[head].lastAsked = transmissions.slots[head].asked
   }

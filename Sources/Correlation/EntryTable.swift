@@ -139,6 +139,9 @@ struct EntryTable: ~Copyable {
     find(original: entries[slot].original, zone: entries[slot].zone) != slot
   }
 
+  /// The slot of an entry by how many were entered after it, or -1 where it has gone. Replaced ones are among them.
+  func slot(age: UInt32) -> Int32 { age < held ? place(newest &- age) : -1 }
+
   mutating func markDestroyed(_ slot: Int32, at time: Instant, status: ConntrackStatus) {
     entries[slot].isDestroyed = true
     entries[slot].destroyedAt = time

@@ -1,5 +1,32 @@
 import Flows
 
+/// What was seen of a transmission beside its legs.
+struct Signs: BitwiseCopyable {
+  struct Marks: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    /// Its first copy had a wrong UDP checksum.
+    static let badChecksum = Marks(rawValue: 1)
+    /// A copy left for the service's own address although that is translated.
+    static let leftUntranslated = Marks(rawValue: 2)
+    /// The ICMP error came from where the transmission had gone, and can have meant no other.
+    static let refusalIsSure = Marks(rawValue: 4)
+    /// It left for the backend of a sibling that raced with it, by another device than that sibling.
+    static let otherDevice = Marks(rawValue: 8)
+    /// The kernel resolved a clash that this one had lost.
+    static let clashLoser = Marks(rawValue: 16)
+  }
+
+  /// Who sent an ICMP error about it; unspecified if nobody did.
+  var refusedBy = IPAddress.unspecified
+  /// Type and code of that error.
+  var refusal: UInt16 = 0
+  var marks: Marks = []
+  /// Of a query's head.
+  var libc = CLibrary.unknown
+
+  var isRefused: Bool { refusal != 0 }
+}
+
 /// One datagram that a client sent, from its first copy to its end, and, in the first of a query's attempts, the query itself.
 ///
 /// In order of use: what every answered query touches fills the first four cache lines of 64 bytes, and `story` behind them is touched by the
@@ -108,6 +135,7 @@ struct Transmission: BitwiseCopyable {
     var verdict = Verdict.unknown
     var reason = Reason.none
     var grade = Grade.inferred
+    var signs = Signs()
   }
 
   /// Makes the slot one of a new transmission: everything holds "nothing" but what is given, and the generation, which goes on.
@@ -215,6 +243,10 @@ extension Transmission {
   var incidentID: UInt64 {
     get { hasStory ? story.incidentID : 0 }
     set { tell { $0.incidentID = newValue } }
+  }
+  var signs: Signs {
+    get { hasStory ? story.signs : Signs() }
+    set { tell { $0.signs = newValue } }
   }
   var firstVerdict: Verdict {
     get { hasStory ? story.firstVerdict : .unknown }

@@ -12,11 +12,13 @@ package struct PacketObservation: BitwiseCopyable, Sendable {
   @usableFromInline package var source: Endpoint
   @usableFromInline package var destination: Endpoint
   @usableFromInline package var transport: TransportProtocol
+  /// The UDP checksum was looked at and is wrong.
+  @usableFromInline package var hasBadChecksum: Bool
   @usableFromInline package var dns: DNSMessage
 
   @inlinable package init(
     time: Instant, wallTime: WallTime, interface: UInt32, isOutgoing: Bool, source: Endpoint, destination: Endpoint,
-    transport: TransportProtocol = .udp, dns: DNSMessage
+    transport: TransportProtocol = .udp, hasBadChecksum: Bool = false, dns: DNSMessage
   ) {
     self.time = time
     self.wallTime = wallTime
@@ -25,6 +27,7 @@ package struct PacketObservation: BitwiseCopyable, Sendable {
     self.source = source
     self.destination = destination
     self.transport = transport
+    self.hasBadChecksum = hasBadChecksum
     self.dns = dns
   }
 

@@ -41,6 +41,15 @@ package struct LostQuery: Sendable {
   /// How far insert_failed and drop moved in the window around.
   package var insertFailedDelta: UInt64 = 0
   package var dropDelta: UInt64 = 0
+  /// How far clash_resolve and invalid moved there, where the verdict rests on them.
+  package var clashResolveDelta: UInt64 = 0
+  package var invalidDelta: UInt64 = 0
+  /// The ICMP error about it, and who sent that.
+  package var icmpType: UInt8?
+  package var icmpCode: UInt8 = 0
+  package var icmpSender = IPAddress.unspecified
+  /// Whose resolver its query looks like, as far as it was known by then.
+  package var libc: CLibrary = .unknown
   /// The blind source that made the verdict `unknown`.
   package var blindSource: BlindSource?
   package var zone: UInt16 = 0
@@ -75,6 +84,7 @@ package struct ClosedQuery: Sendable {
   package var client = Endpoint.none
   package var server = Endpoint.none
   package var clientIsServer = false
+  package var libc: CLibrary = .unknown
 
   package init() {}
 }
@@ -86,6 +96,20 @@ package struct ResolvedClash: Sendable {
   package var server = Endpoint.none
   package var backend = Endpoint.none
   package var zone: UInt16 = 0
+  /// The query that lost the clash and was answered, where its copies were seen; nil where the entry alone tells.
+  package var query: ResolvedQuery?
+
+  package init() {}
+}
+
+/// The query of a resolved clash.
+package struct ResolvedQuery: Sendable {
+  /// When it was sent.
+  package var time = WallTime(nanoseconds: 0)
+  package var dnsID: UInt16 = 0
+  /// The question's name as sent, in wire form.
+  package var name: [UInt8] = []
+  package var queryType: UInt16 = 0
 
   package init() {}
 }

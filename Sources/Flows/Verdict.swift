@@ -183,6 +183,16 @@ package struct Evidence: OptionSet, BitwiseCopyable, Sendable {
   /// The path never showed this leg, or not lately: absence proves nothing.
   @inlinable package static var pathUnobserved: Evidence { Evidence(rawValue: 1 << 17) }
   @inlinable package static var blind: Evidence { Evidence(rawValue: 1 << 18) }
+  /// An ICMP error about this datagram: destination unreachable or time exceeded.
+  @inlinable package static var icmpError: Evidence { Evidence(rawValue: 1 << 19) }
+  /// All newer entries of the service go to other backends.
+  @inlinable package static var newerElsewhere: Evidence { Evidence(rawValue: 1 << 20) }
+  /// The first copy's UDP checksum is wrong.
+  @inlinable package static var badChecksum: Evidence { Evidence(rawValue: 1 << 21) }
+  /// A copy left for the service's own address, untranslated.
+  @inlinable package static var leftUntranslated: Evidence { Evidence(rawValue: 1 << 22) }
+  /// It left for its sibling's backend over another device than the sibling.
+  @inlinable package static var otherDevice: Evidence { Evidence(rawValue: 1 << 23) }
 
   /// Names in the order in which they are written.
   package static let names: [(Evidence, StaticString)] = [
@@ -190,6 +200,7 @@ package struct Evidence: OptionSet, BitwiseCopyable, Sendable {
     (.noDelivered, "no_delivered"), (.ownEntry, "own_entry"), (.noOwnEntry, "no_own_entry"), (.winner, "winner"),
     (.natClashDestroyed, "nat_clash_destroyed"), (.answerOpenedEntry, "answer_opened_entry"), (.untranslatedCopy, "untranslated_copy"),
     (.countersExact, "counters_exact"), (.countersShared, "counters_shared"), (.countersQuiet, "counters_quiet"),
-    (.localServer, "local_server"), (.pathUnobserved, "path_unobserved"), (.blind, "blind"),
+    (.localServer, "local_server"), (.icmpError, "icmp_error"), (.newerElsewhere, "newer_elsewhere"), (.badChecksum, "bad_checksum"),
+    (.leftUntranslated, "left_untranslated"), (.otherDevice, "other_device"), (.pathUnobserved, "path_unobserved"), (.blind, "blind"),
   ]
 }

@@ -1,6 +1,6 @@
 package import Flows
 
-/// One sentence per cause that says what to change. As long as the client's C library is not known, the sentence covers glibc and musl, because
+/// One sentence per cause that says what to change. Where it is not known whose resolver the client has, the sentence covers glibc and musl, because
 /// musl ignores `single-request` and `single-request-reopen`. It claims no more than the grade and the evidence allow.
 package enum Advice {
   package static func sentence(_ lost: LostQuery) -> StaticString {
@@ -10,21 +10,13 @@ package enum Advice {
         have been answered: believe the client, or a capture in it, before you change anything.
         """
     }
-    return sentence(lost.verdict, lost.reason, lost.grade)
+    return sentence(lost.verdict, lost.reason, lost.grade, libc: lost.clientIsServer ? .unknown : lost.libc)
   }
 
-  package static func sentence(_ verdict: Verdict, _ reason: Reason, _ grade: Grade) -> StaticString {
+  package static func sentence(_ verdict: Verdict, _ reason: Reason, _ grade: Grade, libc: CLibrary = .unknown) -> StaticString {
     switch verdict {
-    case .dnatClashDropped:
-      """
-      Two queries from one socket were sent to different backends and this kernel dropped the second: run kernel 5.6 or newer or NodeLocal DNSCache; \
-      until then glibc clients can set "options single-request-reopen" in resolv.conf, which musl ignores.
-      """
-    case .replyClashDropped:
-      """
-      One socket asked two service addresses that share a backend, which no kernel resolves: give the pod a single nameserver, or run NodeLocal DNSCache; \
-      musl always asks all nameservers at once.
-      """
+    case .dnatClashDropped: originalClash(libc)
+    case .replyClashDropped: replyClash(libc)
     case .snatClashDropped:
       """
       Two clients were masqueraded to the same address and port: add --random-fully to the MASQUERADE or SNAT rule (fully-random in nftables), \
@@ -62,6 +54,38 @@ package enum Advice {
       The agent did not see enough to tell: look at the blind_window records around this time and at racetrack_blind_seconds_total.
       """
     }
+  }
+
+  private static func originalClash(_ libc: CLibrary) -> StaticString {
+    switch libc {
+    case .glibc:
+      """
+      Two queries from one socket were sent to different backends and this kernel dropped the second: run kernel 5.6 or newer or NodeLocal DNSCache; \
+      until then set "options single-request-reopen" in this client's resolv.conf.
+      """
+    case .musl:
+      """
+      Two queries from one socket were sent to different backends and this kernel dropped the second: run kernel 5.6 or newer or NodeLocal DNSCache; \
+      this client's musl ignores the resolv.conf options that help glibc.
+      """
+    case .unknown, .go:
+      """
+      Two queries from one socket were sent to different backends and this kernel dropped the second: run kernel 5.6 or newer or NodeLocal DNSCache; \
+      until then glibc clients can set "options single-request-reopen" in resolv.conf, which musl ignores.
+      """
+    }
+  }
+
+  private static func replyClash(_ libc: CLibrary) -> StaticString {
+    libc == .musl
+      ? """
+      One socket asked two service addresses that share a backend, which no kernel resolves: give the pod a single nameserver, or run NodeLocal DNSCache; \
+      this client's musl asks all nameservers at once.
+      """
+      : """
+      One socket asked two service addresses that share a backend, which no kernel resolves: give the pod a single nameserver, or run NodeLocal DNSCache; \
+      musl always asks all nameservers at once.
+      """
   }
 
   private static func untranslated(_ reason: Reason) -> StaticString {

@@ -56,13 +56,21 @@ package struct RecordWriter: Sendable {
     }
     line.member("attempt", UInt64(lost.attempt))
     if lost.zone != 0 { line.member("conntrack.zone", UInt64(lost.zone)) }
+    if let type = lost.icmpType {
+      line.member("icmp.type", UInt64(type))
+      line.member("icmp.code", UInt64(lost.icmpCode))
+      line.member("icmp.sender.address", lost.icmpSender)
+    }
     if let source = lost.blindSource { line.member("blind.source", source.name) }
     line.array("evidence") { line in
       for (item, name) in Evidence.names where lost.evidence.contains(item) { line.element(name) }
       if lost.insertFailedDelta > 0 { line.element("insert_failed", delta: lost.insertFailedDelta) }
       if lost.dropDelta > 0 { line.element("drop", delta: lost.dropDelta) }
+      if lost.clashResolveDelta > 0 { line.element("clash_resolve", delta: lost.clashResolveDelta) }
+      if lost.invalidDelta > 0 { line.element("invalid", delta: lost.invalidDelta) }
     }
     appendNode(to: &line)
+    if lost.libc != .unknown { line.member("libc", lost.libc.name) }
     line.member("advice", Advice.sentence(lost))
     line.end(&out)
   }
@@ -86,12 +94,16 @@ package struct RecordWriter: Sendable {
     appendEndpoint("server.address", "server.port", closed.server, to: &line)
     line.member("network.transport", "udp")
     appendNode(to: &line)
+    if closed.libc != .unknown { line.member("libc", closed.libc.name) }
     line.end(&out)
   }
 
   /// `clash_resolved`.
   package func append(_ clash: ResolvedClash, to out: inout [UInt8]) {
-    var line = begin("clash_resolved", severity: "INFO", time: clash.observedTime, to: &out)
+    var line = begin(
+      "clash_resolved", severity: "INFO", time: clash.query?.time ?? clash.observedTime, observed: clash.query == nil ? nil : clash.observedTime,
+      to: &out)
+    if let query = clash.query { appendQuestion(id: query.dnsID, name: query.name, type: query.queryType, to: &line) }
     appendEndpoint("client.address", "client.port", clash.client, to: &line)
     appendEndpoint("server.address", "server.port", clash.server, to: &line)
     line.member("network.transport", "udp")

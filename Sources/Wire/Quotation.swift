@@ -34,7 +34,7 @@ extension PacketDecoder {
   /// Decodes an ICMP error and what it quotes of a DNS datagram.
   ///
   /// - Parameter bytes: the packet, without padding.
-  mutating func decodeError(_ bytes: RawSpan, _ header: NetworkHeader) throws(DecodeError) -> DecodedPacket {
+  @inline(never) mutating func decodeError(_ bytes: RawSpan, _ header: NetworkHeader) throws(DecodeError) -> DecodedPacket {
     let start = header.payload
     guard bytes.byteCount - start >= 8 else { throw .badQuotation }
     let isV4 = header.transport == .icmp

@@ -51,9 +51,14 @@ final class Scenario {
 
   var wall: WallTime { WallTime(nanoseconds: Self.wallStart + (at - Self.start)) }
 
+  /// What a reading says of the table's size; 0 is nothing.
+  var entries: UInt32 = 0
+
   func read() {
     guard readsCounters else { return }
-    engine.observe(CounterSample(before: at, after: at + 20 * microsecond, counters: counters, features: features))
+    engine.observe(
+      CounterSample(
+        before: at, after: at + 20 * microsecond, counters: counters, features: features, entries: entries, entriesLimit: entries == 0 ? 0 : 1000))
     lastRead = at
   }
 
@@ -92,9 +97,13 @@ final class Scenario {
     return dns
   }
 
-  func copy(_ source: Endpoint, _ destination: Endpoint, on device: UInt32, out: Bool, _ dns: DNSMessage, name: String, tcp: Bool = false) {
+  func copy(
+    _ source: Endpoint, _ destination: Endpoint, on device: UInt32, out: Bool, _ dns: DNSMessage, name: String, tcp: Bool = false,
+    badChecksum: Bool = false
+  ) {
     let packet = PacketObservation(
-      time: at, wallTime: wall, interface: device, isOutgoing: out, source: source, destination: destination, transport: tcp ? .tcp : .udp, dns: dns)
+      time: at, wallTime: wall, interface: device, isOutgoing: out, source: source, destination: destination, transport: tcp ? .tcp : .udp,
+      hasBadChecksum: badChecksum, dns: dns)
     let wire = Scenario.wire(name)
     engine.observe(packet, name: wire.span.bytes)
     pass(microsecond)
@@ -107,6 +116,23 @@ final class Scenario {
       ConntrackEvent(
         kind: kind, original: FiveTuple(udp: original.0, original.1), reply: FiveTuple(udp: reply.0, reply.1), zone: zone, status: status,
         readAt: at + 5 * millisecond))
+  }
+
+  /// An ICMP error about a datagram from `source` to `destination`.
+  func refuse(
+    _ source: Endpoint, _ destination: Endpoint, by sender: IPAddress, on device: UInt32, out: Bool = false, _ dns: DNSMessage?, type: UInt8 = 3,
+    code: UInt8 = 3
+  ) {
+    var error = ICMPError()
+    error.sender = sender
+    error.receiver = source.address
+    error.type = type
+    error.code = code
+    error.quotesID = dns != nil
+    engine.observe(
+      RefusalObservation(
+        time: at, interface: device, isOutgoing: out, error: error, quoted: FiveTuple(udp: source, destination), dns: dns ?? DNSMessage()))
+    pass(microsecond)
   }
 
   var losses: [LostQuery] { records.compactMap { if case .lost(let lost) = $0 { lost } else { nil } } }
@@ -161,6 +187,8 @@ struct Ask {
   func sent() { scenario.copy(sentFrom, backend, on: backendDevice, out: true, query, name: name) }
   func came(_ code: UInt16 = 0) { scenario.copy(backend, sentFrom, on: backendDevice, out: false, answerMessage(code), name: name) }
   func delivered(_ code: UInt16 = 0) { scenario.copy(server, client, on: device, out: true, answerMessage(code), name: name) }
+  /// The backend's own host says that nobody listens there.
+  func refused() { scenario.refuse(sentFrom, backend, by: backend.address, on: backendDevice, query) }
   func untranslated() { scenario.copy(backend, client, on: device, out: true, answerMessage(), name: name) }
 
   /// The whole way, as an ordinary lookup goes.

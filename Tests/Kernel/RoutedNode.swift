@@ -102,8 +102,9 @@ struct RoutedNode {
     guard Clock.poll(seconds: 10, every: 0.005, { started.errors.contains("ready") }) else { throw LabError("no forwarder: \(started.errors)") }
   }
 
-  /// A fault for each victim.
+  /// A fault for each victim. The host where nobody listens says so each time, and not once a second.
   func breakEverything() throws {
+    try topology.sh("ip netns exec $T-bicmp sysctl -qw net.ipv4.icmp_ratelimit=0")
     let c = pods.mapValues(\.v4)
     try topology.nft(
       """

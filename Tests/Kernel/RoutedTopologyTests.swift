@@ -88,9 +88,10 @@ extension KernelTests {
         ip netns exec $T-bstale nft 'add table ip x; add chain ip x in { type filter hook input priority 0; policy drop; }'
         ip netns exec $T-n nft 'flush chain ip moving pre; add rule ip moving pre ip daddr 10.96.0.49 udp dport 53 dnat to \(node["b1"].v4)'
         """)
-      try run.ask("moved", node["h1"], "10.96.0.49", .answered)
+      try run.ask("moved", node["stale"], "10.96.0.49", .answered, with: "--count 30")
+      try run.join()
       try run.ask(
-        "lost-stale", node["stale"], "10.96.0.49", .lost, Saying("no_answer", "stale_backend"), known: "stale_backend is not told from silent",
+        "lost-stale", node["stale"], "10.96.0.49", .lost, Saying("no_answer", "stale_backend"),
         with: "--from-port 37000 --count 4 --timeout-ms 300")
     }
 
@@ -105,13 +106,10 @@ extension KernelTests {
       try run.ask("lost-egress", node["tceg"], "10.96.0.42", .lost, Self.afterInsertion)
       try run.ask("lost-neighbour", node["arp"], "10.96.0.43", .lost, Self.afterInsertion)
       try run.ask("lost-answer", node["ans"], "10.96.0.12", .lost, Saying("answer_dropped_on_node"))
-      try run.ask(
-        "lost-closed", node["icmp"], "10.96.0.44", .lost, Saying("no_answer", "icmp_unreachable"), known: "icmp_unreachable is not told from silent")
+      try run.ask("lost-closed", node["icmp"], "10.96.0.44", .lost, Saying("no_answer", "icmp_unreachable"))
       try run.ask("lost-mute", node["mute"], "10.96.0.45", .lost, Self.silent)
       try run.ask("lost-late", node["late"], "10.96.0.46", .lost, Self.silent, Saying("late_answer"))
-      try run.ask(
-        "lost-invalid", node["inv"], "10.96.0.12", .lost, Saying("dropped_on_node", "invalid"), known: "reason invalid is not told",
-        with: "--bad-checksum")
+      try run.ask("lost-invalid", node["inv"], "10.96.0.12", .lost, Saying("dropped_on_node", "invalid"), with: "--bad-checksum")
       try run.ask("lost-input", node["lin"], "169.254.20.10", .lost, Saying("no_answer", "local_server"))
       try run.ask("lost-nobody", node["lno"], "169.254.20.14", .lost, Saying("no_answer", "local_server", "icmp_unreachable"))
       try run.ask("lost-localvip", node["lvi"], "10.96.0.15", .lost, Saying("no_answer", "local_server"))
@@ -119,10 +117,10 @@ extension KernelTests {
       try run.launch(
         "lost-host", in: "n", .lost, [Self.silent], with: "ask --from 10.255.0.1 --server \(node["bmute"].v4) --count 20 --types A --timeout-ms 1000")
       try run.launch(
-        "lost-served", in: "out", .lost, [Saying("no_answer", "silent", graded: ["observed", "inferred"])], vantage: "server",
+        "lost-served", in: "out", .lost, [Self.silent], vantage: "server",
         with: "ask --from 192.168.9.2 --server 10.96.0.45 --count 20 --types A --timeout-ms 1000")
       try run.launch(
-        "lost-servedanswer", in: "out", .lost, [Saying("answer_dropped_on_node", graded: ["observed", "inferred"])], vantage: "server",
+        "lost-servedanswer", in: "out", .lost, [Saying("answer_dropped_on_node")], vantage: "server",
         with: "ask --from 192.168.9.2 --server \(node["bsv"].v4) --count 20 --types A --timeout-ms 1000")
     }
 

@@ -125,6 +125,26 @@ func appendExamples(to out: inout [UInt8]) {
   writer.options = RecordOptions(names: .off)
   writer.append(.lost(dropped), to: &out)
 
+  var refused = lostQuery()
+  refused.verdict = .noAnswer
+  refused.reason = .icmpUnreachable
+  refused.insertFailedDelta = 0
+  refused.dropDelta = 0
+  refused.evidence = [.asked, .sent, .noCame, .icmpError]
+  refused.icmpType = 3
+  refused.icmpCode = 13
+  refused.icmpSender = endpoint("10.1.1.1", 0).address
+  refused.libc = .musl
+  writer.options = RecordOptions(names: .off)
+  writer.append(.lost(refused), to: &out)
+  refused.verdict = .clashMisrouted
+  refused.reason = .none
+  refused.icmpType = nil
+  refused.evidence = [.asked, .sent, .noCame, .otherDevice]
+  refused.clashResolveDelta = 2
+  refused.invalidDelta = 1
+  writer.append(.lost(refused), to: &out)
+
   writer.options = RecordOptions(nodeName: "n1")
   var closed = ClosedQuery()
   closed.incidentID = 0x0123_4567_89AB_CDEF
@@ -142,6 +162,7 @@ func appendExamples(to out: inout [UInt8]) {
   closed.client = endpoint("10.40.0.17", 36882)
   closed.server = endpoint("10.96.0.10", 53)
   writer.append(.closed(closed), to: &out)
+  closed.libc = .glibc
   closed.impact = .none
   closed.impactObserved = false
   closed.delay = -1
@@ -156,6 +177,13 @@ func appendExamples(to out: inout [UInt8]) {
   clash.backend = endpoint("10.32.1.7", 53)
   writer.append(.clashResolved(clash), to: &out)
   writer.append(.clashResolved(ResolvedClash()), to: &out)
+  var query = ResolvedQuery()
+  query.time = WallTime(nanoseconds: 1_795_240_800_999_000_000)
+  query.dnsID = 22522
+  query.name = wire("api")
+  query.queryType = QueryType.aaaa
+  clash.query = query
+  writer.append(.clashResolved(clash), to: &out)
 
   let start = WallTime(nanoseconds: 1_795_240_802_000_000_000)
   let end = WallTime(nanoseconds: 1_795_240_802_250_000_000)
