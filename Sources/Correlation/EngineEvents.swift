@@ -86,12 +86,14 @@ extension Engine {
   /// The answer to a clash's loser was delivered.
   mutating func noteResolvedDelivery(_ slot: Int32) {
     let transmission = transmissions.slots[slot]
-    answeredClashes.removeAll { $0.client == transmission.client && $0.backend == transmission.sentDestination }
-    tell(
-      AnsweredClash(
-        client: transmission.client, server: transmission.server, backend: transmission.sentDestination,
-        zone: node.zone(of: transmission.askedInterface), readAt: now),
-      slot)
+    var clash = AnsweredClash(
+      client: transmission.client, server: transmission.server, backend: transmission.sentDestination,
+      zone: node.zone(of: transmission.askedInterface), readAt: now)
+    let awaited = answeredClashes.firstIndex {
+      $0.client == clash.client && $0.server == clash.server && ($0.backend == clash.backend || !transmission.wasSent)
+    }
+    if let awaited { clash = answeredClashes.remove(at: awaited) }
+    tell(clash, slot)
   }
 
   /// - Parameter loser: the transmission; -1 where it is not known.

@@ -49,7 +49,9 @@ final class Scenario {
     read()
   }
 
-  var wall: WallTime { WallTime(nanoseconds: Self.wallStart + (at - Self.start)) }
+  /// How far the wall clock was set, nanoseconds.
+  var wallStep: Int64 = 0
+  var wall: WallTime { WallTime(nanoseconds: Self.wallStart + (at - Self.start) + wallStep) }
 
   /// What a reading says of the table's size; 0 is nothing.
   var entries: UInt32 = 0

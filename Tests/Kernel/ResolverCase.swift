@@ -106,6 +106,16 @@ enum ResolverCase: String, CaseIterable, Sendable {
     }
   }
 
+  /// What the behaviour tells of the resolver; nil where others do the same.
+  var library: String? {
+    switch self {
+    case .glibc, .glibcLostA, .glibcTimeout1, .unboundGlibc: "glibc"
+    case .musl, .muslLostA, .muslTwoServers, .unboundMusl: "musl"
+    case .go, .goSingleRequest, .goTimeout1, .unboundGo: "go"
+    default: nil
+    }
+  }
+
   var impact: String {
     switch self {
     case .muslTwoServers: "none"

@@ -44,6 +44,7 @@ extension KernelTests {
         #expect(loss.siblingID == (which.asksFromOneSocket ? sibling?.id : nil))
         #expect(loss.siblingType == (which.asksFromOneSocket ? sibling?.type : nil))
         let closing = try #require(closings.first { $0.incident == loss.incident })
+        #expect(closing.libc == which.library)
         try check(closing, which, run)
       }
     }

@@ -26,6 +26,7 @@ package struct AgentRecord: Decodable, Sendable {
   package var incident: String?
   package var role: String?
   package var backend: String?
+  package var libc: String?
 
   private enum CodingKeys: String, CodingKey {
     case event, verdict, grade, reason, vantage, evidence
@@ -36,7 +37,7 @@ package struct AgentRecord: Decodable, Sendable {
     case clientPort = "client.port"
     case server = "server.address"
     case winnerServer = "winner.server.address"
-    case impact, attempt, attempts
+    case impact, attempt, attempts, libc
     case impactGrade = "impact.grade"
     case delaySeconds = "delay_seconds"
     case siblingID = "sibling.dns.id"
