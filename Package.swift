@@ -72,7 +72,7 @@ let package = Package(
       name: "LinuxIOTests", dependencies: ["LinuxIO", "Wire", "Flows", "TestSupport", "CLinux", "CConntrack", "AllocationCount"],
       swiftSettings: testSwift),
     .testTarget(
-      name: "AgentTests", dependencies: ["Agent", "Flows", "LinuxIO", "Reporting", "TestSupport"], swiftSettings: testSwift),
+      name: "AgentTests", dependencies: ["Agent", "Correlation", "Flows", "LinuxIO", "Reporting", "TestSupport", "Wire"], swiftSettings: testSwift),
     .testTarget(
       name: "KernelTests", dependencies: ["TestSupport", "Flows", "racetrack", "racelab"], path: "Tests/Kernel", swiftSettings: testSwift),
   ]

@@ -27,6 +27,8 @@ package struct Alert: Sendable {
   package var reason: Reason
   /// The least sure of all its stalls: never rounded up.
   package var grade: Grade
+  /// Whose resolver the client has, as far as all its stalls say the same.
+  package var libc = CLibrary.unknown
   /// When the first and the last of the stalled lookups were sent.
   package var first: WallTime
   package var last: WallTime
@@ -147,6 +149,7 @@ package struct AlertTable: Sendable {
 
 extension Alert {
   fileprivate mutating func take(_ closed: ClosedQuery, _ stall: LookupStall) {
+    libc = stalled == 0 || libc == closed.libc ? closed.libc : .unknown
     if stall.isNewToAlerts {
       if closed.impact == .failed { failed &+= 1 } else { delayed &+= 1 }
     }

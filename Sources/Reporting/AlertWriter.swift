@@ -25,7 +25,7 @@ extension RecordWriter {
       for example in alert.examples { line.element { append(example, to: &$0) } }
     }
     appendNode(to: &line)
-    line.member("advice", Advice.sentence(alert.verdict, alert.reason, alert.grade))
+    line.member("advice", Advice.sentence(alert.verdict, alert.reason, alert.grade, libc: alert.libc))
     line.end(&out)
   }
 

@@ -143,7 +143,7 @@ package enum StatusPage {
       html.markup("<td class=\"n\">")
       if let example = alert.examples.last { writeQuestion(example.name, example.queryType, status.names, to: &html) }
       html.markup("</td>")
-      html.cell { $0.text(Advice.sentence(alert.verdict, alert.reason, alert.grade)) }
+      html.cell { $0.text(Advice.sentence(alert.verdict, alert.reason, alert.grade, libc: alert.libc)) }
       html.markup("</tr>\n")
     }
     html.markup("</table>\n")

@@ -59,6 +59,21 @@ private struct Driver {
     #expect(try #require(repeated).stalled == 2)
   }
 
+  @Test func theLibraryIsSaidWhereAllStallsAgree() throws {
+    var driver = Driver()
+    let one = driver.stall { $0.libc = .musl }
+    #expect(try #require(one).libc == .musl)
+    _ = driver.stall { $0.libc = .musl }
+    driver.now += AlertTable.repeatPeriod
+    let same = driver.due()
+    #expect(same.map(\.libc) == [.musl])
+    _ = driver.stall { $0.libc = .glibc }
+    _ = driver.stall { $0.libc = .glibc }
+    driver.now += AlertTable.repeatPeriod
+    let mixed = driver.due()
+    #expect(mixed.map(\.libc) == [.unknown])
+  }
+
   @Test func everyClientAndCauseHasItsOwn() {
     var driver = Driver()
     let fired = [

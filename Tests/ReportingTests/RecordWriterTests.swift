@@ -94,6 +94,22 @@ import Testing
       #expect("\(Advice.sentence(lost))".hasPrefix("This path does not show"))
     }
   }
+
+  /// musl ignores the options that help glibc.
+  @Test func adviceIsRightForTheClientsLibrary() {
+    func advice(_ verdict: Verdict, _ libc: CLibrary, isServer: Bool = false) -> String {
+      var lost = lostQuery()
+      lost.verdict = verdict
+      lost.libc = libc
+      lost.clientIsServer = isServer
+      return "\(Advice.sentence(lost))"
+    }
+    #expect(advice(.dnatClashDropped, .glibc).contains("single-request-reopen") && !advice(.dnatClashDropped, .glibc).contains("musl"))
+    #expect(advice(.dnatClashDropped, .musl).contains("musl ignores") && !advice(.dnatClashDropped, .musl).contains("single-request"))
+    #expect(advice(.dnatClashDropped, .unknown).contains("which musl ignores"))
+    #expect(advice(.dnatClashDropped, .glibc, isServer: true) == advice(.dnatClashDropped, .unknown))
+    #expect(advice(.replyClashDropped, .musl) != advice(.replyClashDropped, .glibc))
+  }
 }
 
 @Suite struct NamePrivacyTests {
