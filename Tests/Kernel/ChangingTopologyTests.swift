@@ -176,15 +176,18 @@ extension KernelTests {
             }
           }
 
-          """)
-      try topology.serve(in: "b", "\(backend.v4):53", "--delay-ms 2300")
-      try topology.serve(in: "b", "\(backend.v4):5353")
+          """
+          + Topology.services([("fd96::10", backend.v6), ("fd96::11", "[\(backend.v6)]:5353")], family: "ip6"))
+      try topology.serve(in: "b", "\(backend.v4):53,[\(backend.v6)]:53", "--delay-ms 2300")
+      try topology.serve(in: "b", "\(backend.v4):5353,[\(backend.v6)]:5353")
       try topology.sh("ip netns exec $T-n sysctl -qw net.netfilter.nf_conntrack_udp_timeout=1")
       let run = try TopologyRun(topology, ["--dns.timeout", "4s"])
       for pod in [client, masked] { try run.ask("warm\(pod.name)", pod, "10.96.0.11", .answered) }
+      try run.ask("warmsix", client, "fd96::11", .answered)
       try run.join()
       let expired = Saying("answer_untranslated", "expired")
       try run.ask("expired", client, "10.96.0.10", .lost, expired, with: "--timeout-ms 3000")
+      try run.ask("expiredsix", client, "fd96::10", .lost, expired, with: "--timeout-ms 3000")
       try run.ask("expiredmasq", masked, "10.96.0.10", .lost, expired, with: "--timeout-ms 3000")
       TopologyChecks.check("expired", run, try run.finish())
     }

@@ -2,24 +2,26 @@ import TestSupport
 
 /// A node with routed pods that speak IPv6 alone.
 ///
-/// Services fd96::N: 12 ordinary, 13 on port 5353, 14 behind the tunnel, 15 on the node itself, 16 the hairpin, 18 slow, 21 in fragments; 40 to 47
-/// break later.
+/// Services fd96::N: 12 ordinary, 13 on port 5353, 14 behind the tunnel, 15 on the node itself, 16 the hairpin, 17 a forwarder, 18 slow, 21 in
+/// fragments; 40 to 47 break later.
 struct SixNode {
   /// Clients of which each suffers another fault.
-  static let victims = ["fwd", "ipt", "bh", "unr", "tceg", "arp", "ans", "icmp", "mute", "lin", "del", "delm"]
+  static let victims = ["fwd", "ipt", "bh", "unr", "tceg", "arp", "ans", "icmp", "mute", "lin", "vx", "del", "delm"]
   private static let services = [
-    (12, "b1"), (13, "b53"), (16, "hair"), (18, "bslow"), (21, "bfr"), (40, "bbh"), (41, "bunr"), (42, "beg"), (44, "bicmp"), (45, "bmute"),
+    (12, "b1"), (13, "b53"), (16, "hair"), (17, "cdns"), (18, "bslow"), (21, "bfr"), (40, "bbh"), (41, "bunr"), (42, "beg"), (44, "bicmp"),
+    (45, "bmute"),
     (47, "bdel"),
   ]
   let topology: Topology
+  let relay: Background
   private var pods: [String: Topology.Pod] = [:]
 
   subscript(name: String) -> Topology.Pod { pods[name]! }
 
   init() throws {
     topology = try Topology()
-    let backends = Set(Self.services.map(\.1)).subtracting(["hair"]).sorted() + ["barp"]
-    for name in ["h1", "h2", "hair", "m1", "m2"] + Self.victims + backends { pods[name] = try topology.routed(name) }
+    let backends = Set(Self.services.map(\.1)).subtracting(["hair", "cdns"]).sorted() + ["barp"]
+    for name in ["h1", "h2", "hair", "cdns", "m1", "m2"] + Self.victims + backends { pods[name] = try topology.routed(name) }
     try topology.namespace("out")
     try topology.uplink("up0", to: "out", near: "192.168.9.1", far: "192.168.9.2")
     try topology.sh(
@@ -29,7 +31,7 @@ struct SixNode {
       ip -n $T-n link add vx0 type vxlan id 7 remote fd09::2 local fd09::1 dstport 8472 dev up0
       ip -n $T-out link add vx0 type vxlan id 7 remote fd09::1 local fd09::2 dstport 8472 dev up0
       ip -n $T-n addr add fd77::1/64 dev vx0 nodad
-      ip -n $T-out addr add fd77::2/64 dev vx0 nodad
+      for a in 2 3; do ip -n $T-out addr add fd77::$a/64 dev vx0 nodad; done
       ip -n $T-n link set vx0 up
       ip -n $T-out link set vx0 up
       ip -n $T-out route add fd40::/64 via fd77::1
@@ -49,7 +51,7 @@ struct SixNode {
             ip6 daddr fd98::1 udp dport 53 redirect to :5300
           }
           chain postrouting { type nat hook postrouting priority 100;
-            ip6 saddr { \(all["m1"]!.v6), \(all["m2"]!.v6) } oifname "up*" masquerade
+            ip6 saddr { \(all["m1"]!.v6), \(all["m2"]!.v6), \(all["cdns"]!.v6) } oifname "up*" masquerade
             ip6 saddr \(all["delm"]!.v6) masquerade
             ip6 saddr \(all["hair"]!.v6) ip6 daddr \(all["hair"]!.v6) masquerade
           }
@@ -71,7 +73,12 @@ struct SixNode {
     try serve("bmute", "--mute")
     try serve("bdel", "--delay-ms 600")
     try topology.serve(in: "out", "[fd09::2]:53,[fd77::2]:53")
+    try topology.serve(in: "out", "[fd77::3]:53", "--mute")
     try topology.serve(in: "n", "[fd99::10]:53,[fd99::11]:53,[fd99::12]:53,[\(Lab.nodeV6)]:5300")
+    let own = pods["cdns"]!.v6
+    let started = try Background(topology.command(in: "cdns", "relay --bind [\(own)]:53 --upstream [fd09::2]:53 --from \(own)"))
+    relay = started
+    guard Clock.poll(seconds: 10, every: 0.005, { started.errors.contains("ready") }) else { throw LabError("no forwarder: \(started.errors)") }
   }
 
   /// A fault for each victim.
@@ -81,7 +88,7 @@ struct SixNode {
       """
       table ip6 faults {
         chain forward { type filter hook forward priority 0;
-          ip6 saddr { \(c["fwd"]!), \(c["m1"]!) } udp dport 53 drop
+          ip6 saddr { \(c["fwd"]!), \(c["m1"]!), \(c["hair"]!), \(c["cdns"]!) } udp dport 53 drop
           ip6 daddr \(c["ans"]!) udp sport 53 drop
         }
         chain input { type filter hook input priority 0;

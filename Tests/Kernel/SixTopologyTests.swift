@@ -17,8 +17,14 @@ extension KernelTests {
       try run.join()
       try broken(node, run)
       try deleted(node, run)
+      node.relay.signal(SIGTERM)
+      _ = node.relay.wait(seconds: 5)
+      let upstream = AskedQuery.parse(node.relay.output)
+      run.add("fwded", upstream.filter { $0.key.name.contains(".fwded.") }, .answered)
+      run.add("fwdedlost", upstream.filter { $0.key.name.contains(".fwdedlost.") }, .lost, Self.policy)
       let page = try run.finish(settling: 10)
       TopologyChecks.check("six", run, page)
+      #expect(run.groups.last?.said.allSatisfy { $0.role == "dns_server" } == true, "a forwarder's own queries")
       for leg in ["sent", "delivered"] { #expect(page.sum("racetrack_path_observable", ["leg": leg]) == 1, "\(leg)") }
       #expect(page.sum("racetrack_dns_transmissions_total", ["vantage": "server"]) >= 40)
     }
@@ -42,6 +48,8 @@ extension KernelTests {
       try ask("localvip", "h2", "fd96::15")
       try ask("redirect", "h2", "fd98::1")
       try ask("hairpin", "hair", "fd96::16")
+      try ask("fwded", "h1", "fd96::17")
+      try ask("warm2-vx", "vx", "fd77::2")
       try ask("masquerade1", "m1", "fd09::2", "--from-port 34000")
       try ask("masquerade2", "m2", "fd09::2", "--from-port 34000")
       try run.launch("host", in: "n", .answered, with: "ask --from \(Lab.nodeV6) --server \(node["b1"].v6) --count 20 --types A")
@@ -55,6 +63,9 @@ extension KernelTests {
       try node.breakEverything()
       for name in ["fwd", "ipt"] { try run.ask("lost-\(name)", node[name], "fd96::12", .lost, Self.policy) }
       try run.ask("lost-masq", node["m1"], "fd09::2", .lost, Self.policy)
+      try run.ask("lost-hairpin", node["hair"], "fd96::16", .lost, Self.policy)
+      try run.ask("lost-tunnel", node["vx"], "fd77::3", .lost, Saying("no_answer", "silent"))
+      try run.ask("fwdedlost", node["h1"], "fd96::17", .lost, Saying("no_answer", "silent"))
       try run.ask("lost-blackhole", node["bh"], "fd96::40", .lost, Self.policy)
       try run.ask("lost-unreachable", node["unr"], "fd96::41", .lost, Self.policy)
       try run.ask("lost-egress", node["tceg"], "fd96::42", .lost, Self.afterInsertion)
