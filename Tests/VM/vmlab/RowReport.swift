@@ -18,7 +18,9 @@ struct RowReport {
     let attached = Self.attached(outcome)
     var requirement = attached == "none" ? Score.Requirement.quiet : .probed
     requirement.confidentVerdicts = Score.Requirement.clashDrops.union(["dnat_clash_dropped"])
-    if race == .full { requirement.bearsWrongInferred = false }
+    // An emulated processor that is taken away makes an insertion seem late, and then the counters prove less: the floor for real processors is held by
+    // KernelTests.
+    if attached == "none" { requirement.confidentShare = 0.8 }
     var problems = score.problems(requirement)
     if let page = outcome.metrics {
       problems += page.conservationProblems()
@@ -31,7 +33,7 @@ struct RowReport {
     print("\(race.rawValue) \(mode.rawValue) \(probe): sent \(outcome.truth.sent), kernel \(outcome.counters)")
     print(score.table)
     if !problems.isEmpty || probe != "off" { print(outcome.agentLog.suffix(3000)) }
-    for record in outcome.records.filter({ $0.event == "dns_query_lost" && (!problems.isEmpty) }).prefix(5) { print("  \(record)") }
+    if !problems.isEmpty { print(Self.sayings(outcome)) }
     let grades = ["proven", "observed", "inferred"].compactMap { grade in
       let count = judgements.count { $0.grade == grade }
       return count > 0 ? "\(grade) \(count)" : nil
@@ -44,6 +46,14 @@ struct RowReport {
       problems.isEmpty ? "ok" : problems.joined(separator: "; ").replacingOccurrences(of: "\n", with: " "),
     ]
     isFailure = !problems.isEmpty
+  }
+
+  /// What was said, by kind.
+  static func sayings(_ outcome: Stage.Outcome) -> String {
+    let kinds = Dictionary(grouping: outcome.records.filter { $0.event == "dns_query_lost" }) { record in
+      "\(record.verdict ?? "-")/\(record.reason ?? "-")/\(record.grade ?? "-") \((record.evidence ?? []).filter { !$0.contains("+") }.joined(separator: ","))"
+    }
+    return kinds.map { "  \($0.value.count) x \($0.key)" }.sorted().joined(separator: "\n")
   }
 
   /// Nothing of nothing is no share.
