@@ -50,12 +50,12 @@ for kernel in "${kernels[@]}"; do
   extra=()
   [ "$kernel" = classic ] && extra=(--drops-clashes)
   if [ -n "$quick" ] && [ "$kernel" = classic ]; then
-    extra+=(--races service --modes nftables,ipvs)
+    extra+=(--races service --modes nftables,iptables,ipvs)
   elif [ -n "$quick" ]; then
-    extra+=(--races reply --modes nftables)
+    extra+=(--races reply,late --modes nftables)
   fi
   {
-    printf 'export RACETRACK_UNDER_TEST=%q RACETRACK_PYTHON=false\n' "$PWD/.build/racetrack"
+    printf 'export RACETRACK_UNDER_TEST=%q RACETRACK_PYTHON=false\n' "${RACETRACK_UNDER_TEST:-$PWD/.build/racetrack}"
     printf 'uname -rv\n'
     printf '%q ' "$PWD/.build/debug/vmlab" --output /run/out/rows "${extra[@]}" "${options[@]}"
     printf '\n'

@@ -29,6 +29,10 @@ struct RowReport {
       }
       if page.sum("racetrack_dns_fates_total", ["fate": "unknown"]) != 0 { problems.append("unknown outside blindness") }
     }
+    if probe != "off" && attached == "none" {
+      let reason = outcome.agentLog.split(separator: "\n").last { $0.contains("kernel probe") }
+      problems.append("the probe did not attach: \(reason ?? "the log does not say why")")
+    }
     if outcome.agentStatus != 0 { problems.append("the agent ended with \(outcome.agentStatus ?? -1): \(outcome.agentLog.suffix(300))") }
     print("\(race.rawValue) \(mode.rawValue) \(probe): sent \(outcome.truth.sent), kernel \(outcome.counters)")
     print(score.table)
@@ -64,7 +68,7 @@ struct RowReport {
   /// How the probe attached, as the agent's log says; `none` where the source is not up.
   private static func attached(_ outcome: Stage.Outcome) -> String {
     guard let page = outcome.metrics, page.sum("racetrack_source_up", ["source": "kernel_probe"]) == 1 else { return "none" }
-    for line in outcome.agentLog.split(separator: "\n") where line.contains("kernel_probe") || line.contains("kernel probe") {
+    for line in outcome.agentLog.split(separator: "\n") where line.contains("kernel probe runs") {
       guard let range = line.range(of: "rung\":\"") ?? line.range(of: "rung=") else { continue }
       return String(line[range.upperBound...].prefix { $0 != "\"" && $0 != " " })
     }
