@@ -26,7 +26,7 @@ enum Race: String, CaseIterable {
     switch self {
     case .late where kernel.dropsClashes: "this kernel resolves no clash: nothing can come late"
     case .reply where mode == .ipvs:
-      "IPVS answers in the name of whichever service of the two it finds first: not a lost insertion (docs/limitations.md)"
+      "IPVS answers in the name of whichever service it finds first, whether it races or not: docs/limitations.md"
     case .source where mode == .ipvs: "masquerading of sources is not IPVS's: see the other modes"
     case .bridgedCalls where !kernel.hasBridgeNetfilter: "this kernel has no br_netfilter"
     case .notrack where mode != .iptables, .bridged where mode != .nftables, .bridgedCalls where mode != .nftables,
