@@ -14,7 +14,10 @@ TEST_PACKAGES := iptables conntrack curl openssl procps prometheus python3-venv
 # Real resolvers, the server that they ask, and the witness of what they send. prometheus brings a program with Go's resolver.
 TEST_PACKAGES += gcc musl-tools libc-ares-dev bind9-dnsutils dnsmasq-base unbound dnsperf tcpdump util-linux
 
-.PHONY: help build run demo test score check bench image clean deploy-check build-packages run-packages test-packages bench-packages image-packages deploy-packages
+# Real kernels under qemu.
+KERNEL_PACKAGES := qemu-system-x86 busybox-static kmod xz-utils iptables ipvsadm conntrack bsdextrautils
+
+.PHONY: help build run demo test score kernels check bench image clean deploy-check build-packages run-packages test-packages kernel-packages bench-packages image-packages deploy-packages
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +42,11 @@ bench: build run-packages bench-packages ## what a query costs, against a C floo
 	$(BUILD) --product racebench
 	$(SWIFT) build -c release --product AllocationShim
 	@python3 Tests/Bench/bench.py $(if $(QUICK),--quick) $(ARGS)
+
+kernels: build run-packages kernel-packages ## the compatibility table: other kernels under qemu, every service mode (QUICK=1: two kernels, minutes; ARGS="6.1 --races reply")
+	$(SWIFT) build --product vmlab
+	$(SWIFT) build --product racelab
+	@Tests/VM/kernels.sh $(if $(QUICK),--quick) $(ARGS)
 
 check: ## formatting, and what the house rules forbid
 	@Tests/check.sh
@@ -70,6 +78,8 @@ run-packages:
 	$(call install,$(RUN_PACKAGES))
 test-packages:
 	$(call install,$(TEST_PACKAGES))
+kernel-packages:
+	$(call install,$(KERNEL_PACKAGES))
 image-packages:
 	$(call install,$(IMAGE_PACKAGES))
 deploy-packages:

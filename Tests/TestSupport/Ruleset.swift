@@ -2,6 +2,8 @@
 package struct Ruleset {
   /// Rules between address translation and insertion: the longer they take, the more pairs overlap there.
   package var fillerRules = 2500
+  /// True where they are a few rules in chains that jump to one another often, so that they are loaded at once: for slow machines.
+  package var nestsFiller = false
   /// Which packets go through them, as a match: `ip saddr 10.40.0.11 udp dport 53`. Nil: all.
   package var fillerMatch: String?
   /// False where another program makes the services: then no chain of type nat is registered.
@@ -37,13 +39,20 @@ package struct Ruleset {
 
   private func tableText(_ family: String, v6: Bool) -> String {
     func rules(_ list: [(v6: Bool, rule: String)]) -> String { list.filter { $0.v6 == v6 }.map { "    \($0.rule)\n" }.joined() }
-    let filler = String(repeating: "    \(family) daddr \(v6 ? "2001:db8::1" : "203.0.113.1") udp dport 9 drop\n", count: fillerRules)
+    let rule = "    \(family) daddr \(v6 ? "2001:db8::1" : "203.0.113.1") udp dport 9 drop\n"
+    // The cube root: three chains deep.
+    var side = 1
+    while nestsFiller && side * side * side < fillerRules { side += 1 }
+    func jumps(_ chain: String) -> String { String(repeating: "    jump \(chain)\n", count: side) }
+    let nested = nestsFiller ? "  chain leaf {\n\(String(repeating: rule, count: side))  }\n  chain branch {\n\(jumps("leaf"))  }\n" : ""
+    let filler = nestsFiller ? jumps("branch") : String(repeating: rule, count: fillerRules)
     return """
       table \(family) \(table) {
       \(hooksNAT ? "  chain prerouting { type nat hook prerouting priority -100;\n\(rules(services))  }\n" : "")\
         chain forward { type filter hook forward priority 0;
       \(rules(forward))  }
       \(hooksNAT ? "  chain postrouting { type nat hook postrouting priority 100;\n\(rules(masquerade))  }\n" : "")\
+      \(nested)\
         chain filler {
       \(filler)  }
         chain late { type filter hook postrouting priority 200;

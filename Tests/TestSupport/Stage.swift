@@ -11,6 +11,8 @@ package final class Stage {
     package var metrics: MetricsPage?
     package var agentStatus: Int32?
     package var agentLog: String
+    /// Seconds from the sending of a query to its answer, the longest.
+    package var slowest: Double
     /// Lost packets of the clients that sent no DNS.
     package var noiseLost: Int
   }
@@ -68,7 +70,8 @@ package final class Stage {
     let arrivals = Arrival.count(try lab.stopServers())
     var truth = Truth()
     for (queries, treatment) in asked { truth.add(queries, treatment, arrivals: arrivals) }
-    var outcome = Outcome(truth: truth, counters: counters, records: [], agentLog: "", noiseLost: noiseLost)
+    let slowest = asked.flatMap(\.queries).compactMap { query in query.answered.map { $0 - query.sent } }.max() ?? 0
+    var outcome = Outcome(truth: truth, counters: counters, records: [], agentLog: "", slowest: Double(slowest) / 1e9, noiseLost: noiseLost)
     if let agent {
       outcome.metrics = try agent.settle(transmissions: truth.sent, seconds: settling)
       outcome.agentStatus = try agent.stop()

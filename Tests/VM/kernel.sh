@@ -2,7 +2,7 @@
 # Makes a kernel ready to boot, in .build/kernels/NAME: vmlinuz, and for Debian's own kernels an initrd and root/lib/modules.
 #   kernel.sh classic|6.1|6.12
 # classic: Linux 6.1 with UDP clash resolution switched off, taken from the folder RACETRACK_KERNELS or built. The others are Debian's packages, standard
-# flavour, fetched with apt-get download. What is there is not made again. Ends with 3 and a reason if this machine cannot have the kernel.
+# flavour, fetched with apt-get download. What is there is not made again. Ends with 3 and a reason if this machine cannot have the kernel. RACETRACK_KERNELS_BUILD=no: nothing is built.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=Tests/VM
@@ -16,6 +16,8 @@ cannot() {
 classic() {
   if [ -n "${RACETRACK_KERNELS:-}" ] && [ -r "$RACETRACK_KERNELS/bzImage-classic" ]; then
     cp "$RACETRACK_KERNELS/bzImage-classic" "$into/vmlinuz.new"
+  elif [ "${RACETRACK_KERNELS_BUILD:-yes}" = no ]; then
+    cannot "it is not in the folder RACETRACK_KERNELS, and is not built in a quick run"
   else
     $here/build-classic.sh "$into/vmlinuz.new" || cannot "it is not in RACETRACK_KERNELS and could not be built from Debian's linux-source-6.1"
   fi

@@ -18,7 +18,9 @@ struct RowReport {
     let attached = Self.attached(outcome)
     var requirement = attached == "none" ? Score.Requirement.quiet : .probed
     requirement.confidentVerdicts = Score.Requirement.clashDrops.union(["dnat_clash_dropped"])
-    if race == .full { requirement.bearsWrongInferred = false }
+    // An emulated processor that is taken away makes an insertion seem late, and then the counters prove less: the floor for real processors is held by
+    // KernelTests.
+    if attached == "none" { requirement.confidentShare = 0.8 }
     var problems = score.problems(requirement)
     if let page = outcome.metrics {
       problems += page.conservationProblems()
@@ -27,11 +29,15 @@ struct RowReport {
       }
       if page.sum("racetrack_dns_fates_total", ["fate": "unknown"]) != 0 { problems.append("unknown outside blindness") }
     }
+    if probe != "off" && attached == "none" {
+      let reason = outcome.agentLog.split(separator: "\n").last { $0.contains("kernel probe") }
+      problems.append("the probe did not attach: \(reason ?? "the log does not say why")")
+    }
     if outcome.agentStatus != 0 { problems.append("the agent ended with \(outcome.agentStatus ?? -1): \(outcome.agentLog.suffix(300))") }
     print("\(race.rawValue) \(mode.rawValue) \(probe): sent \(outcome.truth.sent), kernel \(outcome.counters)")
     print(score.table)
     if !problems.isEmpty || probe != "off" { print(outcome.agentLog.suffix(3000)) }
-    for record in outcome.records.filter({ $0.event == "dns_query_lost" && (!problems.isEmpty) }).prefix(5) { print("  \(record)") }
+    if !problems.isEmpty { print(Self.sayings(outcome)) }
     let grades = ["proven", "observed", "inferred"].compactMap { grade in
       let count = judgements.count { $0.grade == grade }
       return count > 0 ? "\(grade) \(count)" : nil
@@ -46,6 +52,14 @@ struct RowReport {
     isFailure = !problems.isEmpty
   }
 
+  /// What was said, by kind.
+  static func sayings(_ outcome: Stage.Outcome) -> String {
+    let kinds = Dictionary(grouping: outcome.records.filter { $0.event == "dns_query_lost" }) { record in
+      "\(record.verdict ?? "-")/\(record.reason ?? "-")/\(record.grade ?? "-") \((record.evidence ?? []).filter { !$0.contains("+") }.joined(separator: ","))"
+    }
+    return kinds.map { "  \($0.value.count) x \($0.key)" }.sorted().joined(separator: "\n")
+  }
+
   /// Nothing of nothing is no share.
   private static func share(_ part: Int, _ whole: Int) -> String {
     whole == 0 ? "-" : part == whole ? "100 %" : String(format: "%.1f %%", 100 * Double(part) / Double(whole))
@@ -54,7 +68,7 @@ struct RowReport {
   /// How the probe attached, as the agent's log says; `none` where the source is not up.
   private static func attached(_ outcome: Stage.Outcome) -> String {
     guard let page = outcome.metrics, page.sum("racetrack_source_up", ["source": "kernel_probe"]) == 1 else { return "none" }
-    for line in outcome.agentLog.split(separator: "\n") where line.contains("kernel_probe") || line.contains("kernel probe") {
+    for line in outcome.agentLog.split(separator: "\n") where line.contains("kernel probe runs") {
       guard let range = line.range(of: "rung\":\"") ?? line.range(of: "rung=") else { continue }
       return String(line[range.upperBound...].prefix { $0 != "\"" && $0 != " " })
     }

@@ -14,6 +14,7 @@ enum ServiceMode: String, CaseIterable {
     var rules = Ruleset()
     // An emulated processor may be taken away for milliseconds: only what lasts longer overlaps. Nobody else has to go through it.
     rules.fillerRules = 3000
+    rules.nestsFiller = true
     rules.fillerMatch = "ip saddr { \(racing) } udp dport 53"
     rules.hooksNAT = self == .nftables
     guard self == .nftables else { return rules }

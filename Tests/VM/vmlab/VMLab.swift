@@ -49,7 +49,8 @@ import TestSupport
         defer { if race == .full { Race.restore() } }
         let outcome = try race.perform(mode, kernel, agent: options)
         guard let void = race.void(outcome, kernel) else { return try RowReport(race, mode, probe, kernel, outcome) }
-        print("\(race.rawValue) \(mode.rawValue) \(probe): void run: \(void)")
+        print("\(race.rawValue) \(mode.rawValue) \(probe): void run: \(void); the kernel counted \(outcome.counters); said:")
+        print(RowReport.sayings(outcome))
         voids.append(void)
       } catch {
         return RowReport(race, mode, probe, outcome: "failed: \(error)".replacingOccurrences(of: "\n", with: " "))
