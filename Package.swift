@@ -40,12 +40,13 @@ let package = Package(
     .target(name: "CYAML", path: "CShims/CYAML", cSettings: c, linkerSettings: [.linkedLibrary("yaml")]),
     .target(name: "CJansson", path: "CShims/CJansson", cSettings: c, linkerSettings: [.linkedLibrary("jansson")]),
     .target(name: "CNettle", path: "CShims/CNettle", cSettings: c, linkerSettings: [.linkedLibrary("nettle")]),
+    .target(name: "CPrefetch", path: "CShims/CPrefetch", cSettings: c),
     .target(name: "CRaceGenerator", path: "CShims/CRaceGenerator", cSettings: c, linkerSettings: [.linkedLibrary("pthread")]),
 
     // The vocabulary, then the four that never import one another, then the wiring.
     .target(name: "Flows", swiftSettings: swift),
     .target(name: "Wire", dependencies: ["Flows"], swiftSettings: swift),
-    .target(name: "Correlation", dependencies: ["Flows"], swiftSettings: swift),
+    .target(name: "Correlation", dependencies: ["Flows", "CPrefetch"], swiftSettings: swift),
     .target(name: "Reporting", dependencies: ["Flows", "CNettle"], swiftSettings: swift),
     .target(name: "LinuxIO", dependencies: ["Flows", "CLinux", "CConntrack", "CMicroHTTPD"], swiftSettings: swift),
     .target(

@@ -235,7 +235,7 @@ package final class Pipeline {
     var hasMore = true
     var rounds = 0
     while hasMore && rounds < Self.drainsPerSweep {
-      let more = events?.drain { event in
+      let more = events?.drain(prepare: { event in engine.prepare(event) }) { event in
         tally.count(event.kind)
         engine.observe(event)
       }
@@ -248,8 +248,9 @@ package final class Pipeline {
   /// - Returns: the number of frames.
   private func drainPackets(_ now: Instant) -> Int {
     let horizon = WallTime(nanoseconds: clock.wallNow.nanoseconds - Self.reorderWindow)
+    let clock = clock
     let taken = ring?.process(upTo: horizon) { header, bytes in
-      take(header, bytes)
+      take(header, bytes, clock)
     }
     let count = taken ?? 0
     tally.frames &+= UInt64(count)
@@ -257,13 +258,12 @@ package final class Pipeline {
     return count
   }
 
-  private func take(_ header: FrameHeader, _ bytes: RawSpan) {
+  private func take(_ header: FrameHeader, _ bytes: RawSpan, _ clock: WallToMonotonic) {
     if !excluded.isEmpty && excluded.contains(header.interface) { return }
     do throws(DecodeError) {
-      let packet = try decoder.decode(bytes, wireLength: Int(header.originalLength), etherType: header.protocolNumber)
-      let observation = PacketObservation(
-        time: clock.instant(of: header.stamp), wallTime: header.stamp, interface: header.interface, isOutgoing: header.isOutgoing,
-        source: packet.source, destination: packet.destination, transport: packet.transport, dns: packet.dns)
+      let observation = try decoder.observe(
+        bytes, wireLength: Int(header.originalLength), etherType: header.protocolNumber, at: clock.instant(of: header.stamp), header.stamp,
+        on: header.interface, isOutgoing: header.isOutgoing)
       let start = decoder.nameOffset
       if start >= 0 {
         engine.observe(observation, name: bytes.extracting(start..<(start + decoder.nameLength)))

@@ -1,6 +1,11 @@
 package import Flows
 
 extension Engine {
+  /// Says that this event is observed soon: what it needs of memory is fetched meanwhile.
+  package mutating func prepare(_ event: ConntrackEvent) {
+    if event.kind == .new { entries.prepare(event) }
+  }
+
   /// Takes a conntrack event, or an entry of a dump. Only UDP is judged.
   package mutating func observe(_ event: ConntrackEvent) {
     guard event.original.protocolNumber == TransportProtocol.udp.rawValue else { return }

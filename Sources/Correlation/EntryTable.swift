@@ -94,6 +94,12 @@ struct EntryTable: ~Copyable {
     return place(number)
   }
 
+  /// Asks for the places that `insert` will look up.
+  mutating func prepare(_ event: ConntrackEvent) {
+    originalHeads.prefetch(Int32(bucket(tag(hash(event.original.source, event.original.destination)))))
+    replyHeads.prefetch(Int32(bucket(tag(hash(event.reply.source, event.reply.destination)))))
+  }
+
   /// Enters a NEW, a dumped entry, or a NAT_CLASH entry; what held the same place before is replaced.
   mutating func insert(_ event: ConntrackEvent, isNATClash: Bool) -> Int32 {
     if event.kind == .dumped && !isNATClash {

@@ -1,3 +1,4 @@
+import CPrefetch
 import Glibc
 
 /// A fixed number of plain values in one zero-filled allocation. Pages that are never touched cost nothing, so tables can be sized for their caps.
@@ -29,6 +30,12 @@ import Glibc
   subscript(index: Int32) -> Element {
     @inline(__always) unsafeAddress { unsafe UnsafePointer(place(Int(index))) }
     @inline(__always) unsafeMutableAddress { unsafe place(Int(index)) }
+  }
+
+  /// Asks for the first `lines` cache lines of an element that is needed soon; any index will do.
+  @inline(__always) func prefetch(_ index: Int32, lines: Int = 1) {
+    guard UInt(bitPattern: Int(index)) < UInt(bitPattern: count) else { return }
+    for line in 0..<lines { unsafe prefetch_line(UnsafeRawPointer(base + Int(index)) + 64 * line) }
   }
 
   @inline(__always) private func place(_ index: Int) -> UnsafeMutablePointer<Element> {

@@ -62,6 +62,12 @@ struct TimerWheel: ~Copyable {
     }
   }
 
+  /// The slot that fires after the next one, as far as both are due in the same tick; -1 if there is none.
+  func afterNext() -> Int32 {
+    let head = heads[Int(currentTick & Int64(Self.slots - 1))]
+    return head == 0 ? -1 : links[head - 1].next - 1
+  }
+
   /// When the next timer is due, to the tick; nil when none is set. Looks at most `slots` buckets ahead.
   func nextDue() -> Instant? {
     guard armed > 0 else { return nil }

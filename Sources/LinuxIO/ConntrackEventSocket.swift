@@ -11,6 +11,7 @@ import Glibc
 package struct ConntrackEventSocket: ~Copyable {
   private let events: OpaquePointer
   private let records: UnsafeMutablePointer<conntrack_record>
+  private let batch: UnsafeMutablePointer<ConntrackEvent>
   private var lastDrops: UInt32
   private var totalLost: UInt64 = 0
   /// Reads that failed for another reason than an empty queue. What was queued stays queued.
@@ -20,6 +21,8 @@ package struct ConntrackEventSocket: ~Copyable {
   package static let defaultReceiveBuffer = 8 << 20
   /// Messages that one `drain` looks at, so that a flood of events cannot keep the loop from its other sources.
   package static let messagesPerDrain = 65_536
+  /// How many events `prepare` is ahead of the body.
+  private static let lead = 6
   /// Ports that the kernel filter holds.
   package static let portLimit = Int(CONNTRACK_PORTS_MAX)
 
@@ -34,6 +37,7 @@ package struct ConntrackEventSocket: ~Copyable {
     }
     unsafe self.events = events
     unsafe records = .allocate(capacity: Int(CONNTRACK_BATCH))
+    unsafe batch = .allocate(capacity: Int(CONNTRACK_BATCH))
     lastDrops = unsafe UInt32(truncatingIfNeeded: max(0, conntrack_events_drops(events)))
     // Drops before the caller's first look count as lost: nothing could be read yet.
     totalLost = UInt64(lastDrops)
@@ -41,6 +45,7 @@ package struct ConntrackEventSocket: ~Copyable {
 
   deinit {
     unsafe records.deallocate()
+    unsafe batch.deallocate()
     unsafe conntrack_events_close(events)
   }
 
@@ -71,8 +76,11 @@ package struct ConntrackEventSocket: ~Copyable {
   ///
   /// `readAt` of an event is taken after it was received, so the event is never younger.
   ///
+  /// - Parameter prepare: gets each event a few before `body` does.
   /// - Returns: true if `limit` was reached and more may be queued.
-  package mutating func drain(limit: Int = Self.messagesPerDrain, _ body: (ConntrackEvent) -> Void) -> Bool {
+  package mutating func drain(
+    limit: Int = Self.messagesPerDrain, prepare: (ConntrackEvent) -> Void = { _ in }, _ body: (ConntrackEvent) -> Void
+  ) -> Bool {
     var budget = max(0, limit)
     var drained = false
     while !drained && budget > 0 {
@@ -83,7 +91,13 @@ package struct ConntrackEventSocket: ~Copyable {
         return false
       }
       let readAt = Instant(nanoseconds: conntrack_now())
-      for index in 0..<Int(count) { body(unsafe ConntrackEvent(records + index, readAt: readAt)) }
+      for index in 0..<Int(count) + Self.lead {
+        if index < Int(count) {
+          unsafe (batch + index).initialize(to: ConntrackEvent(records + index, readAt: readAt))
+          prepare(unsafe batch[index])
+        }
+        if index >= Self.lead { body(unsafe batch[index - Self.lead]) }
+      }
     }
     return !drained
   }

@@ -1,4 +1,4 @@
-internal import Flows
+package import Flows
 
 /// Decodes IP packets that carry DNS: addresses, ports, DNS header and first question.
 /// Allocates nothing, and no input makes it trap, loop or read past what was captured.
@@ -9,6 +9,8 @@ package struct PacketDecoder: Sendable {
   package private(set) var nameOffset = 0
   /// Bytes of the last decoded name, the root's zero byte included; 0 where the message had no question or was refused.
   package private(set) var nameLength = 0
+  /// The last packet was the first of several fragments.
+  private var isFirstFragment = false
   private let hashSeed: UInt64
 
   /// - Parameter hashSeed: seeds `questionHash` and `nameHash`; messages are comparable only under one seed.
@@ -25,9 +27,19 @@ package struct PacketDecoder: Sendable {
   package mutating func decode(
     _ bytes: RawSpan, wireLength: Int = .max, etherType: UInt16
   ) throws(DecodeError) -> DecodedPacket {
+    let packet = try observe(bytes, wireLength: wireLength, etherType: etherType, at: .zero, WallTime(nanoseconds: 0), on: 0, isOutgoing: false)
+    return DecodedPacket(
+      source: packet.source, destination: packet.destination, transport: packet.transport, isFirstFragment: isFirstFragment, dns: packet.dns)
+  }
+
+  /// The same as an observation, for which the time and the device are the caller's.
+  package mutating func observe(
+    _ bytes: RawSpan, wireLength: Int, etherType: UInt16, at time: Instant, _ wallTime: WallTime, on interface: UInt32, isOutgoing: Bool
+  ) throws(DecodeError) -> PacketObservation {
     nameLength = 0
     nameOffset = 0
     let header = try NetworkHeader.decode(bytes, wireLength: wireLength, etherType: etherType)
+    isFirstFragment = header.isFirstFragment
     let limit = min(bytes.byteCount, header.end)
     let transport = header.payload
     guard limit &- transport >= header.transport.headerLength else {
@@ -35,10 +47,10 @@ package struct PacketDecoder: Sendable {
     }
     // Both transports begin with source and destination port; UDP's length follows.
     let words = bytes.uint64(at: transport)
-    var packet = DecodedPacket(
+    var packet = PacketObservation(
+      time: time, wallTime: wallTime, interface: interface, isOutgoing: isOutgoing,
       source: Endpoint(header.source, UInt16(truncatingIfNeeded: words >> 48)),
-      destination: Endpoint(header.destination, UInt16(truncatingIfNeeded: words >> 32)),
-      transport: header.transport, isFirstFragment: header.isFirstFragment)
+      destination: Endpoint(header.destination, UInt16(truncatingIfNeeded: words >> 32)), transport: header.transport, dns: DNSMessage())
     guard header.transport == .udp else { return packet }
     let length = Int(words >> 16 & 0xFFFF)
     // The first of several fragments states the length of the whole datagram.
