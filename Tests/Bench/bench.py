@@ -483,7 +483,7 @@ def main():
             if options.only and kind != options.only:
                 continue
             if not options.no_cost:
-                rounds = options.rounds or ((2 if kind == "answered" else 1) if options.quick else (5 if kind == "answered" else 3))
+                rounds = options.rounds or ((2 if kind == "answered" else 1) if options.quick else (5 if kind == "answered" else 2))
                 results[kind] = rotate(lab, kind, rounds, options)
             if not options.no_allocations and (kind == "answered" or not options.quick):
                 allocations[kind] = count_allocations(lab, kind, options)

@@ -64,6 +64,27 @@ import Testing
     #expect(HTTPTest.get(port, "/-/healthy")?.status == 200)
   }
 
+  @Test func anOldPageIsRenderedForWhoAsks() throws {
+    var limits = HTTPLimits()
+    limits.pageMilliseconds = 20
+    let server = try HTTPTest.server(limits: limits)
+    server.publish("/metrics", "old")
+    let published = Clocks.monotonic()
+    #expect(HTTPTest.eventually { Clocks.monotonic() - published > 40 * Nanoseconds.perMillisecond })
+    let client = try #require(HTTPTestClient(port: server.port))
+    client.send("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    #expect(HTTPTest.eventually { server.wasAsked() })
+    server.publish("/metrics", "new")
+    #expect(client.answer()?.text == "new")
+    // Where nobody renders, what there is is served, and the next request neither asks nor waits.
+    let renewed = Clocks.monotonic()
+    #expect(HTTPTest.eventually { Clocks.monotonic() - renewed > 40 * Nanoseconds.perMillisecond })
+    #expect(HTTPTest.get(server.port, "/metrics")?.text == "new")
+    #expect(server.wasAsked())
+    #expect(HTTPTest.get(server.port, "/metrics")?.text == "new")
+    #expect(!server.wasAsked())
+  }
+
   @Test func theApiAddressServesEverything() throws {
     let server = try HTTPServer(
       configuration: HTTPServerConfiguration(listeners: [

@@ -15,7 +15,7 @@
 
 #include "signals.h"
 
-enum { BATCH = 64, DATAGRAM = 4096, BLOCK_SIZE = 128 << 10, BLOCKS = 32, RETIRE_MS = 10, RECEIVE_BUFFER = 8 << 20 };
+enum { BATCH = 64, DATAGRAM = 4096, BLOCK_SIZE = 16 << 10, BLOCKS = 256, RETIRE_MS = 10, RECEIVE_BUFFER = 8 << 20 };
 
 struct floor {
   int events;
