@@ -27,6 +27,8 @@ static int listen_to_libbpf(enum libbpf_print_level level, const char *format, v
   if (level == LIBBPF_WARN && !said[0]) {
     vsnprintf(said, sizeof(said), format, arguments);
     said[strcspn(said, "\n")] = 0;
+    if (!strncmp(said, "libbpf: ", 8))
+      memmove(said, said + 8, strlen(said + 8) + 1);
   }
   return 0;
 }

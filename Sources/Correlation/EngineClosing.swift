@@ -79,6 +79,7 @@ extension Engine {
     lost.blindSource = loss.blindSource
     lost.zone = node.zone(of: transmission.askedInterface)
     lost.flowID = flowID(slot)
+    lost.cpu = loss.cpu
     return lost
   }
 

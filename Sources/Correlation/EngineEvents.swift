@@ -42,21 +42,27 @@ extension Engine {
   private mutating func noteResolved(_ slot: Int32, _ event: ConntrackEvent) {
     guard !entries.entries[slot].isReported else { return }
     entries.markReported(slot)
-    count { $0.clashesResolvedNamed &+= 1 }
-    // A sample is enough: ten a second.
-    let second = event.readAt.nanoseconds / Nanoseconds.perSecond
-    if second != resolvedSecond {
-      resolvedSecond = second
-      resolvedTold = 0
-    }
-    guard resolvedTold < 10 else { return }
-    resolvedTold += 1
     var record = ResolvedClash()
     record.observedTime = wallNow
     record.client = event.original.source
     record.server = event.original.destination
     record.backend = event.reply.source
     record.zone = event.zone
+    tellResolved(record, at: event.readAt)
+  }
+
+  /// Counts a resolved clash, and tells it where fewer than ten were told this second: a sample is enough.
+  mutating func tellResolved(_ record: ResolvedClash, at time: Instant, name: RawSpan? = nil) {
+    count { $0.clashesResolvedNamed &+= 1 }
+    let second = time.nanoseconds / Nanoseconds.perSecond
+    if second != resolvedSecond {
+      resolvedSecond = second
+      resolvedTold = 0
+    }
+    guard resolvedTold < 10 else { return }
+    resolvedTold += 1
+    var record = record
+    if let name { record.name = unsafe name.withUnsafeBytes { unsafe Array($0) } }
     records.append(.clashResolved(record))
   }
 }

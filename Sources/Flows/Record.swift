@@ -44,6 +44,8 @@ package struct LostQuery: Sendable {
   /// The blind source that made the verdict `unknown`.
   package var blindSource: BlindSource?
   package var zone: UInt16 = 0
+  /// Where the kernel probe saw it dropped.
+  package var cpu: UInt32?
 
   package init() {}
 }
@@ -79,13 +81,18 @@ package struct ClosedQuery: Sendable {
   package init() {}
 }
 
-/// A clash that the kernel resolved and whose answer was delivered: `clash_resolved`.
+/// A clash that the kernel resolved: `clash_resolved`. Either its answer was delivered, or the kernel probe saw it merged into the winner's entry.
 package struct ResolvedClash: Sendable {
   package var observedTime = WallTime(nanoseconds: 0)
   package var client = Endpoint.none
   package var server = Endpoint.none
   package var backend = Endpoint.none
   package var zone: UInt16 = 0
+  /// What only the kernel probe knows: the CPU, and the query.
+  package var cpu: UInt32?
+  package var dnsID: UInt16?
+  package var name: [UInt8] = []
+  package var queryType: UInt16 = 0
 
   package init() {}
 }

@@ -138,6 +138,7 @@ package enum BlindSource: UInt8, BitwiseCopyable, Sendable, CaseIterable {
   case tables
   case start
   case shutdown
+  case kernelProbe
 
   package var name: StaticString {
     switch self {
@@ -147,6 +148,7 @@ package enum BlindSource: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     case .tables: "tables"
     case .start: "start"
     case .shutdown: "shutdown"
+    case .kernelProbe: "kernel_probe"
     }
   }
 }
@@ -183,6 +185,8 @@ package struct Evidence: OptionSet, BitwiseCopyable, Sendable {
   /// The path never showed this leg, or not lately: absence proves nothing.
   @inlinable package static var pathUnobserved: Evidence { Evidence(rawValue: 1 << 17) }
   @inlinable package static var blind: Evidence { Evidence(rawValue: 1 << 18) }
+  /// The kernel probe watched and saw no clash.
+  @inlinable package static var probeQuiet: Evidence { Evidence(rawValue: 1 << 19) }
 
   /// Names in the order in which they are written.
   package static let names: [(Evidence, StaticString)] = [
@@ -190,6 +194,6 @@ package struct Evidence: OptionSet, BitwiseCopyable, Sendable {
     (.noDelivered, "no_delivered"), (.ownEntry, "own_entry"), (.noOwnEntry, "no_own_entry"), (.winner, "winner"),
     (.natClashDestroyed, "nat_clash_destroyed"), (.answerOpenedEntry, "answer_opened_entry"), (.untranslatedCopy, "untranslated_copy"),
     (.countersExact, "counters_exact"), (.countersShared, "counters_shared"), (.countersQuiet, "counters_quiet"),
-    (.localServer, "local_server"), (.pathUnobserved, "path_unobserved"), (.blind, "blind"),
+    (.localServer, "local_server"), (.pathUnobserved, "path_unobserved"), (.blind, "blind"), (.probeQuiet, "probe_quiet"),
   ]
 }

@@ -2,27 +2,12 @@ import CKernelProbe
 package import Flows
 
 /// Where the probe's programs sit in the kernel, in the order in which they are tried.
-package enum KernelProbeRung: UInt8, CaseIterable, Sendable {
-  case fexitResolve
-  case kprobeResolve
-  case fexitConfirm
-  case kprobeConfirm
-  case kfreeSkb
-
-  package var name: StaticString {
-    switch self {
-    case .fexitResolve: "fexit-resolve"
-    case .kprobeResolve: "kprobe-resolve"
-    case .fexitConfirm: "fexit-confirm"
-    case .kprobeConfirm: "kprobe-confirm"
-    case .kfreeSkb: "kfree-skb"
-    }
-  }
-
-  package init?(name: String) {
-    guard let rung = Self.allCases.first(where: { "\($0.name)" == name }) else { return nil }
-    self = rung
-  }
+package enum KernelProbeRung: String, CaseIterable, Sendable {
+  case fexitResolve = "fexit-resolve"
+  case kprobeResolve = "kprobe-resolve"
+  case fexitConfirm = "fexit-confirm"
+  case kprobeConfirm = "kprobe-confirm"
+  case kfreeSkb = "kfree-skb"
 
   fileprivate var number: kernel_probe_rung {
     switch self {

@@ -9,7 +9,7 @@ extension SetupError {
     let code = unsafe failure.code
     var cause = unsafe strerror(code).map { unsafe String(cString: $0) } ?? "errno \(code)"
     if !said.isEmpty { cause += " (\(said))" }
-    self.init("kernel probe \(rung.name): \(operation)", code: code, cause: cause, remedy: Self.remedy(operation, code, rung))
+    self.init("kernel probe \(rung.rawValue): \(operation)", code: code, cause: cause, remedy: Self.remedy(operation, code, rung))
   }
 
   private static func remedy(_ operation: String, _ code: Int32, _ rung: KernelProbeRung) -> String {

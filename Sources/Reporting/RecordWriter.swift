@@ -56,6 +56,7 @@ package struct RecordWriter: Sendable {
     }
     line.member("attempt", UInt64(lost.attempt))
     if lost.zone != 0 { line.member("conntrack.zone", UInt64(lost.zone)) }
+    if let cpu = lost.cpu { line.member("cpu", UInt64(cpu)) }
     if let source = lost.blindSource { line.member("blind.source", source.name) }
     line.array("evidence") { line in
       for (item, name) in Evidence.names where lost.evidence.contains(item) { line.element(name) }
@@ -92,11 +93,13 @@ package struct RecordWriter: Sendable {
   /// `clash_resolved`.
   package func append(_ clash: ResolvedClash, to out: inout [UInt8]) {
     var line = begin("clash_resolved", severity: "INFO", time: clash.observedTime, to: &out)
+    if let id = clash.dnsID { appendQuestion(id: id, name: clash.name, type: clash.queryType, to: &line) }
     appendEndpoint("client.address", "client.port", clash.client, to: &line)
     appendEndpoint("server.address", "server.port", clash.server, to: &line)
     line.member("network.transport", "udp")
     appendEndpoint("backend.address", "backend.port", clash.backend, to: &line)
     if clash.zone != 0 { line.member("conntrack.zone", UInt64(clash.zone)) }
+    if let cpu = clash.cpu { line.member("cpu", UInt64(cpu)) }
     appendNode(to: &line)
     line.end(&out)
   }
