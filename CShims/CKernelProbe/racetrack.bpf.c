@@ -352,7 +352,11 @@ static __always_inline int leave_resolve(int verdict)
 }
 
 SEC("fentry/nf_ct_resolve_clash")
-int fentry_resolve(__u64 *arguments) { return enter_resolve((void *)arguments[0], (void *)arguments[1]); }
+int fentry_resolve(__u64 *arguments)
+{
+  // The verifier knows the types of arguments, and allows no arithmetic from one type to another.
+  return enter_resolve((void *)as_number((void *)arguments[0]), (void *)as_number((void *)arguments[1]));
+}
 
 SEC("fexit/nf_ct_resolve_clash")
 int fexit_resolve(__u64 *arguments) { return leave_resolve((int)arguments[3]); }
@@ -493,10 +497,10 @@ static __always_inline int leave_confirm(struct sk_buff *skb, int verdict)
 }
 
 SEC("fentry/__nf_conntrack_confirm")
-int fentry_confirm(__u64 *arguments) { return enter_confirm((void *)arguments[0]); }
+int fentry_confirm(__u64 *arguments) { return enter_confirm((void *)as_number((void *)arguments[0])); }
 
 SEC("fexit/__nf_conntrack_confirm")
-int fexit_confirm(__u64 *arguments) { return leave_confirm((void *)arguments[0], (int)arguments[1]); }
+int fexit_confirm(__u64 *arguments) { return leave_confirm((void *)as_number((void *)arguments[0]), (int)arguments[1]); }
 
 SEC("kprobe/__nf_conntrack_confirm")
 int kprobe_confirm(void *registers) { return enter_confirm((void *)first_argument(registers)); }
