@@ -84,7 +84,7 @@ func appendExamples(to out: inout [UInt8]) {
       time: WallTime(nanoseconds: 1_795_240_800_000_000_000), version: "0.1.0", kernelRelease: "6.18.0",
       sources: [
         SourceState(source: "conntrack", state: .up), SourceState(source: "packets", state: .down, reason: "socket: \"Operation\" not\npermitted"),
-        SourceState(source: "probe", state: .off),
+        SourceState(source: "kernel_probe", state: .off),
       ]), to: &out)
   writer.append(.lost(lostQuery()), to: &out)
 
