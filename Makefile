@@ -16,7 +16,7 @@ TEST_PACKAGES := iptables conntrack curl openssl procps prometheus python3-venv
 # Real resolvers, the server that they ask, and the witness of what they send. prometheus brings a program with Go's resolver.
 TEST_PACKAGES += gcc musl-tools libc-ares-dev bind9-dnsutils dnsmasq-base unbound dnsperf tcpdump util-linux
 
-.PHONY: help build run demo test score check probe bench image clean deploy-check build-packages run-packages test-packages bench-packages image-packages deploy-packages probe-packages
+.PHONY: help build run demo test score check probe bench bench-probe image clean deploy-check build-packages run-packages test-packages bench-packages image-packages deploy-packages probe-packages
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,10 @@ bench: build run-packages bench-packages ## what a query costs, against a C floo
 	$(BUILD) --product racebench
 	$(SWIFT) build -c release --product AllocationShim
 	@python3 Tests/Bench/bench.py $(if $(QUICK),--quick) $(ARGS)
+
+bench-probe: build run-packages bench-packages ## what the kernel probe costs bystanders: a UDP flood with it and without (needs root)
+	$(BUILD) --product racebench
+	@python3 Tests/Bench/probe.py $(ARGS)
 
 probe: probe-packages ## compile the kernel probe's eBPF and make its skeleton anew, which is committed
 	CShims/CKernelProbe/generate.sh
