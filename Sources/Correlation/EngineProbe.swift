@@ -117,7 +117,7 @@ extension Engine {
   // MARK: The verdict
 
   /// The packet was refused at insertion. Who held the tuple that it needed says what kind of clash it was.
-  func judgeProbed(_ slot: Int32, _ drop: ProbeObservation) -> Loss {
+  mutating func judgeProbed(_ slot: Int32, _ drop: ProbeObservation) -> Loss {
     let transmission = transmissions.slots[slot]
     var loss = Loss(.dnatClashDropped, .none, drop.isExact ? .proven : .observed, [.probeDrop])
     if !transmission.isHostClient { loss.evidence.formUnion([.asked, .noSent]) }
@@ -144,7 +144,7 @@ extension Engine {
 
   /// The original tuple of the entry that a dropped packet clashed with. Where another flow holds the reply tuple that is the cause: its own original
   /// tuple would not have kept the kernel from inserting the reply direction alone (`nf_ct_resolve_clash_harder`).
-  private func holder(of drop: ProbeObservation, asked: Instant) -> FiveTuple? {
+  private mutating func holder(of drop: ProbeObservation, asked: Instant) -> FiveTuple? {
     if let winner = drop.winnerOriginal, drop.winnerReply == drop.reply, winner != drop.original { return winner }
     let other = entries.find(reply: drop.reply, zone: drop.zone)
     if other >= 0 && entries.entries[other].original != drop.original && stood(other, asked) { return entries.entries[other].original }
