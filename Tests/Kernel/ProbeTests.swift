@@ -139,6 +139,27 @@ extension KernelTests {
       #expect(lost.allSatisfy { $0.grade == "proven" && $0.verdict == "reply_clash_dropped" && $0.isHost == true && $0.vantage == "client" })
     }
 
+    /// What is resolved no event names where the loser was merged: with the option the probe does, with the query.
+    @Test func mergedLosersAreNamedOnRequest() throws {
+      let stage = try Stage(
+        clients: 1, backends: 1,
+        { lab in
+          var rules = Ruleset()
+          rules.service("10.96.0.12", to: [lab.backends[0].v4])
+          return rules
+        }, servers: { lab in try lab.serve(lab.backends[0]) })
+      let pod = stage.lab.clients[0]
+      try stage.startAgent(Self.options + ["--kernel-probe.resolved", "true"])
+      let race = "race --label same --pairs 200 --pace-us 5000 --wait-ms 500 --port-base 20000 --from \(pod.v4) --servers 10.96.0.12"
+      try stage.launch(in: pod, .ordinary, race)
+      let outcome = try stage.finish(settling: 12)
+      try Reported.check("merged", outcome, .quiet)
+      #expect(outcome.counters.clashResolve >= 20 && outcome.truth.lost.isEmpty)
+      let told = outcome.records.filter { $0.event == "clash_resolved" && $0.dnsID != nil }
+      #expect(!told.isEmpty)
+      #expect(told.allSatisfy { $0.cpu != nil && $0.name?.hasSuffix(".same.race.test") == true && $0.backend == stage.lab.backends[0].v4 })
+    }
+
     /// Without the rights it says what is missing and ends, or works on where the probe is not required.
     @Test func missingRights() throws {
       let lab = try Lab(clients: 1, backends: 1)
@@ -147,7 +168,7 @@ extension KernelTests {
       #expect(refused.status == 3)
       let last = refused.errors.split(separator: "\n").last ?? ""
       #expect(last.contains("CAP_BPF and CAP_PERFMON"), "\(refused.errors)")
-      let agent = try AgentProcess(in: lab.node, options: ["--kernel-probe", "auto"], under: Array(bounded.dropFirst(4)))
+      let agent = try AgentProcess(in: lab.node, options: ["--kernel-probe", "auto"], wrapper: Array(bounded.dropFirst(4)))
       try agent.waitUntilSeeing()
       #expect(try agent.metrics().sum("racetrack_source_up", ["source": "kernel_probe"]) == 0)
       #expect(try agent.metrics().sum("racetrack_source_up", ["source": "conntrack"]) == 1)

@@ -106,6 +106,13 @@ func appendExamples(to out: inout [UInt8]) {
   late.insertFailedDelta = 0
   writer.append(.lost(late), to: &out)
 
+  var proven = lostQuery()
+  proven.grade = .proven
+  proven.evidence = [.probeDrop, .winner]
+  proven.clientIsHost = true
+  proven.cpu = 1
+  writer.append(.lost(proven), to: &out)
+
   var blind = LostQuery()
   blind.verdict = .unknown
   blind.blindSource = .packets
@@ -156,6 +163,11 @@ func appendExamples(to out: inout [UInt8]) {
   clash.backend = endpoint("10.32.1.7", 53)
   writer.append(.clashResolved(clash), to: &out)
   writer.append(.clashResolved(ResolvedClash()), to: &out)
+  clash.cpu = 0
+  clash.dnsID = 0
+  clash.name = wire("api")
+  clash.queryType = QueryType.a
+  writer.append(.clashResolved(clash), to: &out)
 
   let start = WallTime(nanoseconds: 1_795_240_802_000_000_000)
   let end = WallTime(nanoseconds: 1_795_240_802_250_000_000)
