@@ -5,8 +5,10 @@ BUILD := $(SWIFT) build -c release --static-swift-stdlib --explicit-target-depen
 BIN := .build/release/racetrack
 ARGS ?=
 
-BUILD_PACKAGES := libmnl-dev libnetfilter-conntrack-dev libmicrohttpd-dev libgnutls28-dev libcap-ng-dev libyaml-dev libjansson-dev nettle-dev libcrypt-dev pkg-config
+BUILD_PACKAGES := libbpf-dev libmnl-dev libnetfilter-conntrack-dev libmicrohttpd-dev libgnutls28-dev libcap-ng-dev libyaml-dev libjansson-dev nettle-dev libcrypt-dev pkg-config
 RUN_PACKAGES := iproute2 nftables
+# What the committed skeleton of the kernel probe is made with, besides the Swift toolchain's clang.
+PROBE_PACKAGES := libbpf-dev bpftool
 IMAGE_PACKAGES := buildah mmdebstrap curl prometheus
 DEPLOY_PACKAGES := prometheus python3-venv
 BENCH_PACKAGES := conntrack tcpdump curl procps python3
@@ -17,7 +19,7 @@ TEST_PACKAGES += gcc musl-tools libc-ares-dev bind9-dnsutils dnsmasq-base unboun
 # Real kernels under qemu.
 KERNEL_PACKAGES := qemu-system-x86 busybox-static kmod xz-utils iptables ipvsadm conntrack bsdextrautils
 
-.PHONY: help build run demo test score kernels check bench image clean deploy-check build-packages run-packages test-packages kernel-packages bench-packages image-packages deploy-packages
+.PHONY: help build run demo test score kernels check probe bench bench-probe image clean deploy-check build-packages run-packages test-packages kernel-packages bench-packages image-packages deploy-packages probe-packages
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,7 +50,14 @@ kernels: build run-packages kernel-packages ## the compatibility table: other ke
 	$(SWIFT) build --product racelab
 	@Tests/VM/kernels.sh $(if $(QUICK),--quick) $(ARGS)
 
-check: ## formatting, and what the house rules forbid
+bench-probe: build run-packages bench-packages ## what the kernel probe costs bystanders: a UDP flood with it and without (needs root)
+	$(BUILD) --product racebench
+	@python3 Tests/Bench/probe.py $(ARGS)
+
+probe: probe-packages ## compile the kernel probe's eBPF and make its skeleton anew, which is committed
+	CShims/CKernelProbe/generate.sh
+
+check: probe-packages ## formatting, what the house rules forbid, and whether the probe's skeleton is what its source makes
 	@Tests/check.sh
 
 deploy-check: deploy-packages ## the alert rules with their tests, and the manifest
@@ -84,5 +93,7 @@ image-packages:
 	$(call install,$(IMAGE_PACKAGES))
 deploy-packages:
 	$(call install,$(DEPLOY_PACKAGES))
+probe-packages:
+	$(call install,$(PROBE_PACKAGES))
 bench-packages:
 	$(call install,$(BENCH_PACKAGES))

@@ -41,6 +41,9 @@ let package = Package(
     .target(name: "CJansson", path: "CShims/CJansson", cSettings: c, linkerSettings: [.linkedLibrary("jansson")]),
     .target(name: "CNettle", path: "CShims/CNettle", cSettings: c, linkerSettings: [.linkedLibrary("nettle")]),
     .target(name: "CPrefetch", path: "CShims/CPrefetch", cSettings: c),
+    .target(
+      name: "CKernelProbe", path: "CShims/CKernelProbe", exclude: ["racetrack.bpf.c", "generate.sh"], cSettings: c,
+      linkerSettings: [.linkedLibrary("bpf")]),
     .target(name: "CRaceGenerator", path: "CShims/CRaceGenerator", cSettings: c, linkerSettings: [.linkedLibrary("pthread")]),
 
     // The vocabulary, then the four that never import one another, then the wiring.
@@ -48,7 +51,7 @@ let package = Package(
     .target(name: "Wire", dependencies: ["Flows"], swiftSettings: swift),
     .target(name: "Correlation", dependencies: ["Flows", "CPrefetch"], swiftSettings: swift),
     .target(name: "Reporting", dependencies: ["Flows", "CNettle"], swiftSettings: swift),
-    .target(name: "LinuxIO", dependencies: ["Flows", "CLinux", "CConntrack", "CMicroHTTPD"], swiftSettings: swift),
+    .target(name: "LinuxIO", dependencies: ["Flows", "CLinux", "CConntrack", "CKernelProbe", "CMicroHTTPD"], swiftSettings: swift),
     .target(
       name: "Agent", dependencies: ["Flows", "Wire", "Correlation", "Reporting", "LinuxIO", "CYAML", "CJansson", "CRaceGenerator"],
       swiftSettings: swift),

@@ -61,9 +61,6 @@ private final class RunningAgent {
       throw SetupError(
         "cannot see anything", cause: "neither CAP_NET_ADMIN (conntrack) nor CAP_NET_RAW (packets)", remedy: "run as root, or grant both")
     }
-    if configuration.kernelProbe == .require {
-      throw SetupError("kernel probe", cause: "this build has none", remedy: "start with --kernel-probe=auto")
-    }
     // Signals are blocked before the server's thread starts, so that it blocks them too.
     signals = try Signals()
     incidents = try Incidents(configuration, seed: seed, now: start, wall: startWall)
@@ -87,6 +84,9 @@ private final class RunningAgent {
     if configuration.captureInterfaces != nil || configuration.captureExclude != nil {
       options.interfaces = try InterfaceSelection(configuration)
     }
+    options.probe.isWanted = configuration.kernelProbe != .off
+    options.probe.rung = configuration.kernelProbeRung
+    options.probe.watchesResolved = configuration.kernelProbeResolved
     pipeline = try Pipeline(options, seed: seed, log: log)
     try pipeline.watch(signals.descriptor, as: Pipeline.signalsToken)
     try pipeline.watch(server.askDescriptor, as: Pipeline.pagesToken)
@@ -96,8 +96,11 @@ private final class RunningAgent {
       throw conntrack
     }
     try pipeline.watch(server.flowDescriptor, as: Pipeline.flowsToken)
+    if let failure = pipeline.probeFailure {
+      if configuration.kernelProbe == .require { throw failure }
+      log.info("the kernel probe does not run: clash verdicts are at most observed")
+    }
     dropCapabilities()
-    if configuration.kernelProbe == .auto { log.info("no kernel probe in this build: clash verdicts are at most observed") }
   }
 
   /// Keeps what requests and reopening need; everything else goes.
@@ -233,7 +236,13 @@ private final class RunningAgent {
         return SourceState(source: "\(source.name)", state: .down, reason: failure.description)
       }
       return SourceState(source: "\(source.name)", state: .up)
-    } + [SourceState(source: "kernel_probe", state: .off)]
+    } + [probeState()]
+  }
+
+  private func probeState() -> SourceState {
+    if pipeline.probeRung != nil { return SourceState(source: "kernel_probe", state: .up) }
+    // Impossible on this kernel, or not allowed: nothing that is wanted is missing.
+    return SourceState(source: "kernel_probe", state: .off, reason: pipeline.probeFailure?.description ?? "")
   }
 
   /// SIGHUP. A file of records is opened again whatever the configuration says: its name may have been rotated away.

@@ -32,7 +32,7 @@ extension MetricsSnapshot {
       blindAny = blindAny || pipeline.engine.isBlind(source)
     }
     blindAnyNanoseconds = pipeline.engine.blindNanosecondsAny()
-    sources = Pipeline.Source.allCases.map { SourceUp($0.name, pipeline.isUp($0)) } + [SourceUp("kernel_probe", false)]
+    sources = Pipeline.Source.allCases.map { SourceUp($0.name, pipeline.isUp($0)) } + [SourceUp("kernel_probe", pipeline.probeRung != nil)]
     paths = [
       PathObservable("sent", pipeline.engine.isSentObservable()), PathObservable("delivered", pipeline.engine.isDeliveredObservable()),
     ]

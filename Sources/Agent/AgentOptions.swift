@@ -51,6 +51,13 @@ package enum AgentOptions {
       "kernel-probe", \.kernelProbe, .choice, group: "Capture",
       help: "The eBPF probe that proves a drop. auto uses it where it loads, require refuses to start without it."),
     .value(
+      "kernel-probe.rung", \.kernelProbeRung, .optional(.choice), group: "Capture",
+      help: "Try this rung of the probe and no other.",
+      defaultNote: "each in turn"),
+    .value(
+      "kernel-probe.resolved", \.kernelProbeResolved, .boolean, group: "Capture",
+      help: "On the rung kfree-skb also look at every packet that leaves, for clashes that were resolved. The other rungs see them anyway."),
+    .value(
       "capture.outgoing", \.captureOutgoing, .boolean, group: "Capture",
       help: "Also see packets that leave. Without them a query dropped here and one without an answer look the same."),
     .value(

@@ -1,4 +1,5 @@
 package import Flows
+package import LinuxIO
 
 /// `auto`: use the kernel probe where it loads. `require`: do not start without it. `off`: do not try.
 package enum KernelProbeMode: String, CaseIterable, Sendable { case auto, require, off }
@@ -25,6 +26,9 @@ package struct Configuration: Equatable, Sendable {
   package var incidentsRate = 1000
   package var incidentsAll = false
   package var kernelProbe = KernelProbeMode.auto
+  /// Nil: every rung is tried.
+  package var kernelProbeRung: KernelProbeRung?
+  package var kernelProbeResolved = false
   package var dnsPorts: [UInt16] = [53]
   /// Nanoseconds after which a forwarded, unanswered query is judged.
   package var dnsTimeout = 10 * Nanoseconds.perSecond

@@ -10,6 +10,7 @@ package struct PipelineOptions {
   package var eventBuffer = ConntrackEventSocket.defaultReceiveBuffer
   /// Devices whose packets are looked at; all where it is nil.
   package var interfaces: InterfaceSelection?
+  package var probe = ProbeOptions()
 
   package init() {}
 }
@@ -59,6 +60,9 @@ package final class Pipeline {
   private var events: ConntrackEventSocket?
   private var requests: ConntrackRequests?
   private var devices: NetworkDevices?
+  private var probe: KernelProbe?
+  /// Why the kernel probe does not run; nil where it does or is not wanted.
+  package private(set) var probeFailure: SetupError?
   private var accumulator = ConntrackCounterAccumulator()
   private var excluded: Set<UInt32> = []
   private var capturedPorts: [UInt16]
@@ -69,12 +73,14 @@ package final class Pipeline {
   private var needsResync = false
   private var eventsLostSeen: UInt64 = 0
   private var packetsLostSeen: UInt64 = 0
+  private var probeLostSeen: UInt64 = 0
 
   private static let ringToken = EventToken(0)
   private static let eventsToken = EventToken(1)
   private static let devicesToken = EventToken(2)
   package static let signalsToken = EventToken(3)
   package static let pagesToken = EventToken(4)
+  private static let probeToken = EventToken(5)
 
   package init(_ options: PipelineOptions, seed: UInt64, log: Log) throws(SetupError) {
     self.options = options
@@ -112,8 +118,28 @@ package final class Pipeline {
     for source in Source.allCases { open(source) }
     resync()
     readCounters(withTableSize: true)
+    openProbe()
     clock.sweep()
     engine.blindEnded(.start, at: clock.now, wall: clock.wallNow)
+  }
+
+  /// The rung of the kernel probe that runs; nil if none does.
+  package var probeRung: KernelProbeRung? { probe?.rung }
+
+  /// Once, while the rights for it are there. The counters must have been read before.
+  private func openProbe() {
+    guard options.probe.isWanted else { return }
+    var ladder = ProbeLadder(options.probe, ports: capturedPorts, counters: accumulator.lastReadings, log: log)
+    probeFailure = ladder.failure
+    probe = ladder.takeProbe()
+    guard let descriptor = probe?.descriptor else { return }
+    do throws(SetupError) {
+      try loop.add(descriptor, as: Self.probeToken, .swept)
+      engine.probeStarted(at: Clocks.monotonic())
+    } catch {
+      probe = nil
+      probeFailure = error
+    }
   }
 
   private func open(_ source: Source) {
@@ -221,6 +247,7 @@ package final class Pipeline {
     // A device is known before its first packet is looked at.
     drainDevices()
     drainEvents()
+    drainProbe()
     let packets = drainPackets(now)
     noteLosses(now)
     if engine.hasNewPorts { capturePorts() }
@@ -245,6 +272,39 @@ package final class Pipeline {
       rounds += 1
     }
     if hasMore { loop.requestSweep() }
+  }
+
+  /// A drop is known before its packet's first copy is looked at.
+  private func drainProbe() {
+    guard probe != nil else { return }
+    var hasMore = true
+    var rounds = 0
+    while hasMore && rounds < Self.drainsPerSweep {
+      let more = probe?.drain { observation, packet, etherType in take(observation, packet, etherType) }
+      hasMore = more ?? false
+      rounds += 1
+    }
+    if hasMore { loop.requestSweep() }
+    let lost = (probe?.lost ?? 0) &+ tally.probeUndecoded
+    if lost != probeLostSeen {
+      engine.blindBegan(.kernelProbe, at: lastSweep, wall: wall(at: lastSweep), lost: lost &- probeLostSeen)
+      probeLostSeen = lost
+    } else if engine.isBlind(.kernelProbe) {
+      engine.blindEnded(.kernelProbe, at: clock.now, wall: clock.wallNow)
+    }
+  }
+
+  private func take(_ observation: ProbeObservation, _ bytes: RawSpan, _ etherType: UInt16) {
+    do throws(DecodeError) {
+      let packet = try decoder.decode(bytes, etherType: etherType)
+      var observation = observation
+      observation.wallTime = wall(at: observation.time)
+      observation.sent = FiveTuple(source: packet.source, destination: packet.destination, protocolNumber: packet.transport.rawValue)
+      observation.dns = packet.dns
+      decoder.withName(in: bytes) { name in engine.observe(observation, name: name) }
+    } catch {
+      tally.probeUndecoded &+= 1
+    }
   }
 
   /// - Returns: the number of frames.
@@ -384,6 +444,7 @@ package final class Pipeline {
     do throws(SetupError) {
       try events?.setPorts(capturedPorts)
       try ring?.setPorts(capturedPorts)
+      probe?.setPorts(capturedPorts)
       // Entries that are older than the filter gave no event.
       needsResync = true
     } catch {
@@ -421,6 +482,8 @@ package struct PipelineTally: Sendable {
   package var counters = ConntrackCounters()
   package var features: ConntrackFeatures = []
   package var hasCounters = false
+  /// Packets of the probe that could not be read to the end of their question.
+  package var probeUndecoded: UInt64 = 0
   package var entries: UInt32 = 0
   package var entriesLimit: UInt32 = 0
 

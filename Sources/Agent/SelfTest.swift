@@ -6,6 +6,8 @@ package protocol SelfTestPipeline: AnyObject {
   func start() throws
   /// Runs the event loop for so long.
   func run(milliseconds: Int)
+  /// Which kernel probe runs, in a few words.
+  var probe: String { get }
   /// What the engine has recorded so far.
   var records: [Record] { get }
   var totals: EngineTotals { get }
@@ -34,12 +36,12 @@ package struct SelfTest {
     let programs = try SelfTestPrograms()
     let generator = try SelfTestGenerator(options: options)
     let rules = try generator.build(programs)
-    write(
-      "\(options.ordinaryLookups) ordinary lookups, then races until \(options.losses) queries of each cause are lost, all in private namespaces;"
-        + " verdicts take 10 s more (\(rules))\n")
     let pipeline = try makePipeline()
     try pipeline.start()
     defer { pipeline.finish() }
+    write(
+      "\(options.ordinaryLookups) ordinary lookups, then races until \(options.losses) queries of each cause are lost, all in private namespaces;"
+        + " verdicts take 10 s more (\(rules); \(pipeline.probe))\n")
     let truths = try race(generator, programs, pipeline)
     pipeline.run(milliseconds: Self.judgement)
     // Also keeps the pods until here: a link that vanishes earlier would be seen.

@@ -18,7 +18,7 @@ package enum SelfTestCommand {
     let writer = RecordWriter(options: RecordOptions())
     let test = SelfTest(options: options) { _ = writeText($0, to: STDOUT_FILENO) }
     do {
-      return try test.run(makePipeline: { SelfTestRun() }) { record in
+      return try test.run(makePipeline: { SelfTestRun(options) }) { record in
         var line: [UInt8] = []
         writer.append(record, to: &line)
         return String(decoding: line.last == UInt8(ascii: "\n") ? line.dropLast() : line[...], as: UTF8.self)
@@ -35,16 +35,24 @@ package enum SelfTestCommand {
 private final class SelfTestRun: SelfTestPipeline {
   private var pipeline: Pipeline?
   private(set) var records: [Record] = []
+  private let selfTest: SelfTestOptions
+
+  init(_ options: SelfTestOptions) { selfTest = options }
 
   func start() throws {
     let seed = SystemFacts.randomSeed()
     var options = PipelineOptions()
     options.engine.seed = seed
+    options.probe.isWanted = selfTest.kernelProbe != .off
+    options.probe.rung = selfTest.kernelProbeRung
     let pipeline = try Pipeline(options, seed: seed, log: Log(level: .warn, format: .logfmt))
     pipeline.open()
     for failure in pipeline.failures { if let failure { throw failure } }
+    if let failure = pipeline.probeFailure, selfTest.kernelProbe == .require { throw failure }
+    probe = pipeline.probeRung.map { "kernel probe: \($0.rawValue)" } ?? "no kernel probe"
     self.pipeline = pipeline
   }
+  private(set) var probe = ""
 
   func run(milliseconds: Int) {
     guard let pipeline else { return }

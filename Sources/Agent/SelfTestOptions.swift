@@ -1,3 +1,5 @@
+package import LinuxIO
+
 /// The command line of `racetrack selftest`.
 package struct SelfTestOptions: Equatable, Sendable {
   /// Pairs raced for each cause at most.
@@ -7,6 +9,9 @@ package struct SelfTestOptions: Equatable, Sendable {
   /// Lost queries wanted of each cause.
   package var losses = 200
   package var ordinaryLookups = 1000
+  package var kernelProbe = KernelProbeMode.auto
+  /// Nil: every rung is tried.
+  package var kernelProbeRung: KernelProbeRung?
   package var wantsHelp = false
 
   package init() {}
@@ -26,6 +31,12 @@ package struct SelfTestOptions: Equatable, Sendable {
       case "--help", "-h", "--quick":
         if value != nil { throw SelfTestObstacle("\(name) takes no value") }
         if name == "--quick" { (losses, ordinaryLookups) = (50, 250) } else { wantsHelp = true }
+      case "--kernel-probe", "--kernel-probe.rung":
+        if value == nil, index < arguments.count {
+          value = arguments[index]
+          index += 1
+        }
+        try take(value ?? "", of: name)
       case "--pairs", "--seconds":
         if value == nil, index < arguments.count {
           value = arguments[index]
@@ -41,8 +52,21 @@ package struct SelfTestOptions: Equatable, Sendable {
     }
   }
 
+  private mutating func take(_ value: String, of name: String) throws(SelfTestObstacle) {
+    func words<Value: CaseIterable & RawRepresentable>(_: Value.Type) -> String where Value.RawValue == String {
+      Value.allCases.map(\.rawValue).joined(separator: ", ")
+    }
+    if name == "--kernel-probe" {
+      guard let mode = KernelProbeMode(rawValue: value) else { throw SelfTestObstacle("\(name) wants one of \(words(KernelProbeMode.self))") }
+      kernelProbe = mode
+    } else {
+      guard let rung = KernelProbeRung(rawValue: value) else { throw SelfTestObstacle("\(name) wants one of \(words(KernelProbeRung.self))") }
+      kernelProbeRung = rung
+    }
+  }
+
   package static let help = """
-    Usage: racetrack selftest [--quick] [--pairs N] [--seconds N]
+    Usage: racetrack selftest [--quick] [--pairs N] [--seconds N] [--kernel-probe auto|require|off] [--kernel-probe.rung RUNG]
 
     Makes DNS queries race through connection tracking in private network namespaces on this node, watches them with the agent's own pipeline,
     and compares what it named with what the clients really lost. Changes nothing outside its namespaces. Needs root, two CPUs, `ip`, and `nft` or
@@ -51,6 +75,10 @@ package struct SelfTestOptions: Equatable, Sendable {
       --quick      50 lost queries of each cause and 250 ordinary lookups, instead of 200 and 1000
       --pairs N    race at most so many pairs for each cause (4000)
       --seconds N  race at most so long for each cause (20)
+      --kernel-probe auto|require|off
+                   as for the agent: with the probe, dropped queries are proven (auto)
+      --kernel-probe.rung fexit-resolve|kprobe-resolve|fexit-confirm|kprobe-confirm|kfree-skb
+                   try this rung of the probe and no other
 
     Exit status: 0 every loss was named and nothing else was; 1 not so; 2 wrong usage; 3 cannot tell, or something needed is missing.
 

@@ -58,6 +58,9 @@ package struct Engine: ~Copyable {
   var node = NodeView()
   var recent: SlotQueue
   var suspects: SlotQueue
+  var probes = ProbeTable()
+  /// When the kernel probe began to watch.
+  var probeSince = Instant.distantFuture
   var nextIncident: UInt64 = 0
   var now: Instant
   var wallNow: WallTime
@@ -184,6 +187,7 @@ package struct Engine: ~Copyable {
     if let item = recent.first { due = min(due, item.asked + Self.suspectAge) }
     if let item = suspects.first { due = min(due, item.asked + Self.assessAge) }
     if let clash = answeredClashes.first { due = min(due, clash.readAt + Nanoseconds.perSecond) }
+    if let item = probes.first { due = min(due, item.asked + Self.assessAge) }
     return due == .distantFuture ? nil : due
   }
 
@@ -194,6 +198,10 @@ package struct Engine: ~Copyable {
     for index in 0..<configuration.transmissions {
       let slot = Int32(index)
       guard transmissions.slots[slot].state == .open, transmissions.slots[slot].isVantageSettled else { continue }
+      if let drop = probedDrop(slot) {
+        close(slot, lost: judgeProbed(slot, drop))
+        continue
+      }
       var loss = Loss(.unknown, .none, .inferred, [.blind])
       loss.blindSource = .shutdown
       close(slot, lost: loss)

@@ -93,7 +93,9 @@ extension Engine {
   }
 
   private mutating func fit(_ packet: PacketObservation, _ slot: Int32) -> Fit {
-    guard transmissions.slots[slot].asked <= packet.time, transmissions.slots[slot].isVantageSettled else { return .none }
+    guard transmissions.slots[slot].asked <= packet.time, transmissions.slots[slot].isVantageSettled, !transmissions.slots[slot].isProbed else {
+      return .none
+    }
     return packet.isOutgoing ? fitOutgoing(packet, slot) : fitIncoming(packet, slot)
   }
 

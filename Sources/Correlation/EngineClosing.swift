@@ -87,6 +87,7 @@ extension Engine {
     lost.libc = transmissions.slots[transmission.head].signs.libc
     lost.zone = node.zone(of: transmission.askedInterface)
     lost.flowID = flowID(slot)
+    lost.cpu = loss.cpu
     return lost
   }
 

@@ -101,17 +101,23 @@ extension Engine {
     tell(clash, slot)
   }
 
-  /// - Parameter loser: the transmission; -1 where it is not known.
-  private mutating func tell(_ clash: AnsweredClash, _ loser: Int32) {
+  /// Counts a resolved clash.
+  ///
+  /// - Returns: whether to tell it: a sample is enough, ten a second.
+  mutating func countResolved(at time: Instant) -> Bool {
     count { $0.clashesResolvedNamed &+= 1 }
-    // A sample is enough: ten a second.
-    let second = now.nanoseconds / Nanoseconds.perSecond
+    let second = time.nanoseconds / Nanoseconds.perSecond
     if second != resolvedSecond {
       resolvedSecond = second
       resolvedTold = 0
     }
-    guard resolvedTold < 10 else { return }
     resolvedTold += 1
+    return resolvedTold <= 10
+  }
+
+  /// - Parameter loser: the transmission; -1 where it is not known.
+  private mutating func tell(_ clash: AnsweredClash, _ loser: Int32) {
+    guard countResolved(at: now) else { return }
     var record = ResolvedClash()
     record.observedTime = wallNow
     record.client = clash.client

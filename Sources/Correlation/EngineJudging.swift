@@ -14,6 +14,8 @@ struct Loss {
   var invalid: UInt64 = 0
   /// Where it would have gone.
   var backend: Endpoint?
+  /// Where the kernel probe saw it dropped.
+  var cpu: UInt32?
   var blindSource: BlindSource?
 
   init(_ verdict: Verdict, _ reason: Reason, _ grade: Grade, _ evidence: Evidence) {
@@ -78,6 +80,7 @@ extension Engine {
   /// Half a second on, the events of whoever won are there: those that may have failed to insert become candidates for the counters.
   mutating func assessSuspects() {
     while let item = suspects.first, now - item.asked >= Self.assessAge {
+      enterProbed(upTo: item.asked)
       suspects.removeFirst()
       guard isUnsent(item) else { continue }
       wantsCounters = true
@@ -90,6 +93,7 @@ extension Engine {
         transmissions.slots[item.slot].candidate = counters.addTableCandidate(at: item.asked)
       }
     }
+    enterProbed(upTo: now)
   }
 
   private mutating func isUnsent(_ item: SlotQueue.Item) -> Bool {
@@ -126,6 +130,10 @@ extension Engine {
   }
 
   @inline(never) private mutating func fireOpen(_ slot: Int32) {
+    if let drop = probedDrop(slot) {
+      close(slot, lost: judgeProbed(slot, drop))
+      return
+    }
     let transmission = transmissions.slots[slot]
     guard now >= transmission.asked + Self.forwardingTime else {
       // The first look, or set beyond the end of a wheel that had not been turned for long.
@@ -265,8 +273,8 @@ extension Engine {
       loss.evidence.insert(isExact ? .countersExact : .countersShared)
       if !isExact { loss.lower() }
     }
-    // A failure that no candidate accounts for may have been this one's.
-    if finding.finding == .shared { loss.lower() }
+    // A failure that no candidate accounts for may have been this one's, unless the probe knows better.
+    if finding.finding == .shared && !(isWatched(transmission) && finding.insertFailed == finding.drop) { loss.lower() }
     // Whose translation was never seen, of him nobody can say that no translation was in the way.
     if services.first(transmission.server) < 0 && finding.finding != .quiet { loss.lower() }
   }
@@ -282,6 +290,12 @@ extension Engine {
   private mutating func weigh(_ loss: inout Loss, _ clash: ClashEvidence, _ transmission: Transmission) {
     let finding = counters.finding(around: transmission.asked)
     if clash.kind != .unforeseeable { loss.evidence.insert(.winner) }
+    let isWatched = isWatched(transmission)
+    if isWatched && finding.finding != .quiet && finding.finding != .exact {
+      loss.evidence.insert(.probeQuiet)
+      weighWithoutWinner(&loss, transmission)
+      return
+    }
     switch finding.finding {
     case .quiet:
       noteQuiet(&loss, finding)
@@ -306,6 +320,11 @@ extension Engine {
       if clash.kind == .unforeseeable && !isExact {
         loss.verdict = .droppedOnNode
         loss.reason = .ambiguous
+      }
+      if isWatched {
+        // The counters say so and the probe does not: one of them is wrong.
+        loss.evidence.insert(.probeQuiet)
+        loss.lower()
       }
       if !isExact || !clash.isCertain || clash.kind == .unforeseeable || !counters.isCandidate(transmission.candidate) { loss.lower() }
     }
@@ -434,6 +453,11 @@ extension Engine {
   }
 
   // MARK: Blindness
+
+  /// True if the probe would have told of a clash of this transmission.
+  private func isWatched(_ transmission: Transmission) -> Bool {
+    probeWatched(from: transmission.asked, to: transmission.asked + Self.forwardingTime)
+  }
 
   private mutating func blindPacketSource(_ from: Instant, _ to: Instant) -> BlindSource? {
     if blind.overlaps(.packets, from: from, to: to) { return .packets }

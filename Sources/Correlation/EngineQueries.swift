@@ -126,7 +126,7 @@ extension Engine {
         steps += 1
       }
       guard matches(slot, packet.dns), packet.time - transmissions.slots[slot].asked < 2 * Self.forwardingTime,
-        !transmissions.slots[slot].isHostClient, fits(slot, packet, sender)
+        !transmissions.slots[slot].isHostClient, !transmissions.slots[slot].isProbed, fits(slot, packet, sender)
       else { continue }
       if transmissions.slots[slot].wasSent {
         if transmissions.slots[slot].sentInterface != packet.interface && transmissions.slots[slot].sentDestination == packet.destination
@@ -194,7 +194,7 @@ extension Engine {
     var steps = 0
     while slot >= 0, steps < TransmissionTable.longestWalk {
       if matches(slot, packet.dns), transmissions.slots[slot].client == original.source, transmissions.slots[slot].server == original.destination,
-        packet.time - transmissions.slots[slot].asked < Self.forwardingTime
+        packet.time - transmissions.slots[slot].asked < Self.forwardingTime, transmissions.slots[slot].wasSent
       {
         return transmissions.slots[slot].sentInterface != packet.interface
       }
@@ -210,7 +210,9 @@ extension Engine {
 
   // MARK: A new transmission
 
-  private mutating func open(_ packet: PacketObservation, client: Endpoint, server: Endpoint, isHostClient: Bool, name: RawSpan) {
+  /// - Returns: the transmission; nil where there is no room for it.
+  @discardableResult
+  mutating func open(_ packet: PacketObservation, client: Endpoint, server: Endpoint, isHostClient: Bool, name: RawSpan) -> Int32? {
     let kind = node.kind(of: packet.interface)
     let isServerLocal = node.isLocal(server.address)
     let cameOverUplink = !isHostClient && (kind == .uplink || kind == .tunnel || kind == .other)
@@ -219,7 +221,7 @@ extension Engine {
         countOpened(packet.dns.queryType)
         count { $0.evicted &+= 1 }
       }
-      return
+      return nil
     }
     transmissions.slots[slot].server = server
     transmissions.slots[slot].asked = packet.time
@@ -236,7 +238,7 @@ extension Engine {
         countOpened(packet.dns.queryType)
         count { $0.evicted &+= 1 }
       }
-      return
+      return nil
     }
     transmissions.slots[slot].name = reference
     transmissions.slots[slot].nameLength = UInt8(min(name.byteCount, 255))
@@ -260,7 +262,9 @@ extension Engine {
         _ = recent.append(
           SlotQueue.Item(slot: slot, generation: transmissions.slots[slot].generation, asked: transmissions.slots[slot].asked))
       }
+      if probes.waiting > 0 && !isHostClient { matchProbed(slot) }
     }
+    return slot
   }
 
   private mutating func countOpened(_ type: UInt16) {

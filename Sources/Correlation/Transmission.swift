@@ -63,6 +63,8 @@ struct Transmission: BitwiseCopyable {
   var isVantageSettled: Bool
   /// No ingress copy: the client is a process of the node itself.
   var isHostClient: Bool
+  /// The kernel probe saw it dropped.
+  var isProbed: Bool
   var cameInterface: UInt32
 
   // Third line: its end, and the query: links from every attempt to the first, and its state there.
@@ -136,6 +138,7 @@ struct Transmission: BitwiseCopyable {
     var reason = Reason.none
     var grade = Grade.inferred
     var signs = Signs()
+    var probe: Int32 = -1
   }
 
   /// Makes the slot one of a new transmission: everything holds "nothing" but what is given, and the generation, which goes on.
@@ -157,6 +160,7 @@ struct Transmission: BitwiseCopyable {
     sentDestination = .none
     isVantageSettled = true
     isHostClient = false
+    isProbed = false
     cameInterface = 0
     delivered = .zero
     accepted = .zero
@@ -213,6 +217,11 @@ extension Transmission {
   var joinsGeneration: UInt32 {
     get { hasStory ? story.joinsGeneration : 0 }
     set { tell { $0.joinsGeneration = newValue } }
+  }
+  /// Number of its drop in the probe table, and kept when that is forgotten; -1 if the probe did not see it go.
+  var probe: Int32 {
+    get { hasStory ? story.probe : -1 }
+    set { tell { $0.probe = newValue } }
   }
   var siblingID: UInt16 {
     get { hasStory ? story.siblingID : 0 }

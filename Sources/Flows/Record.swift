@@ -53,6 +53,8 @@ package struct LostQuery: Sendable {
   /// The blind source that made the verdict `unknown`.
   package var blindSource: BlindSource?
   package var zone: UInt16 = 0
+  /// Where the kernel probe saw it dropped.
+  package var cpu: UInt32?
 
   package init() {}
 }
@@ -89,15 +91,17 @@ package struct ClosedQuery: Sendable {
   package init() {}
 }
 
-/// A clash that the kernel resolved and whose answer was delivered: `clash_resolved`.
+/// A clash that the kernel resolved: `clash_resolved`. Either its answer was delivered, or the kernel probe saw it merged into the winner's entry.
 package struct ResolvedClash: Sendable {
   package var observedTime = WallTime(nanoseconds: 0)
   package var client = Endpoint.none
   package var server = Endpoint.none
   package var backend = Endpoint.none
   package var zone: UInt16 = 0
-  /// The query that lost the clash and was answered, where its copies were seen; nil where the entry alone tells.
+  /// The query that lost the clash, where its copies or the kernel probe told of it; nil where the entry alone tells.
   package var query: ResolvedQuery?
+  /// Where the kernel probe saw it.
+  package var cpu: UInt32?
 
   package init() {}
 }

@@ -27,6 +27,8 @@ package struct EngineTotals: Sendable {
   package var durations = DurationHistogram()
   package var tcpMessages: UInt64 = 0
   package var clashesResolvedNamed: UInt64 = 0
+  /// Drops that the kernel probe saw and of which no first copy was seen.
+  package var probeUnmatched: UInt64 = 0
 
   package init() {}
 

@@ -138,6 +138,7 @@ package enum BlindSource: UInt8, BitwiseCopyable, Sendable, CaseIterable {
   case tables
   case start
   case shutdown
+  case kernelProbe
 
   package var name: StaticString {
     switch self {
@@ -147,6 +148,7 @@ package enum BlindSource: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     case .tables: "tables"
     case .start: "start"
     case .shutdown: "shutdown"
+    case .kernelProbe: "kernel_probe"
     }
   }
 }
@@ -193,6 +195,8 @@ package struct Evidence: OptionSet, BitwiseCopyable, Sendable {
   @inlinable package static var leftUntranslated: Evidence { Evidence(rawValue: 1 << 22) }
   /// It left for its sibling's backend over another device than the sibling.
   @inlinable package static var otherDevice: Evidence { Evidence(rawValue: 1 << 23) }
+  /// The kernel probe watched and saw no clash.
+  @inlinable package static var probeQuiet: Evidence { Evidence(rawValue: 1 << 24) }
 
   /// Names in the order in which they are written.
   package static let names: [(Evidence, StaticString)] = [
@@ -202,5 +206,6 @@ package struct Evidence: OptionSet, BitwiseCopyable, Sendable {
     (.countersExact, "counters_exact"), (.countersShared, "counters_shared"), (.countersQuiet, "counters_quiet"),
     (.localServer, "local_server"), (.icmpError, "icmp_error"), (.newerElsewhere, "newer_elsewhere"), (.badChecksum, "bad_checksum"),
     (.leftUntranslated, "left_untranslated"), (.otherDevice, "other_device"), (.pathUnobserved, "path_unobserved"), (.blind, "blind"),
+    (.probeQuiet, "probe_quiet"),
   ]
 }

@@ -57,6 +57,9 @@ package struct ConntrackCounterAccumulator: Sendable {
     return cpus[cpu].counters
   }
 
+  /// What each CPU that was seen sent last, as the kernel keeps it.
+  package var lastReadings: [ConntrackCPUReading] { cpus.compactMap(\.last) }
+
   /// Starts a round in which every CPU that is there is taken once.
   package mutating func beginReading() { reading &+= 1 }
 

@@ -19,7 +19,7 @@ package struct SourceState: Sendable, Equatable {
     }
   }
 
-  /// `conntrack`, `packets`, `counters`, `probe`.
+  /// `conntrack`, `packets`, `counters`, `devices`, `kernel_probe`.
   package var source: String
   package var state: State
   /// Why it is not up: one line. Empty if there is nothing to say.

@@ -61,6 +61,7 @@ package struct RecordWriter: Sendable {
       line.member("icmp.code", UInt64(lost.icmpCode))
       line.member("icmp.sender.address", lost.icmpSender)
     }
+    if let cpu = lost.cpu { line.member("cpu", UInt64(cpu)) }
     if let source = lost.blindSource { line.member("blind.source", source.name) }
     line.array("evidence") { line in
       for (item, name) in Evidence.names where lost.evidence.contains(item) { line.element(name) }
@@ -109,6 +110,7 @@ package struct RecordWriter: Sendable {
     line.member("network.transport", "udp")
     appendEndpoint("backend.address", "backend.port", clash.backend, to: &line)
     if clash.zone != 0 { line.member("conntrack.zone", UInt64(clash.zone)) }
+    if let cpu = clash.cpu { line.member("cpu", UInt64(cpu)) }
     appendNode(to: &line)
     line.end(&out)
   }

@@ -19,6 +19,13 @@ extension KernelTests {
       try Reported.check("scored run, noisy", outcome, .mixed)
     }
 
+    /// With the probe the others' failures do not matter: nothing is wrong, and what is dropped is proven.
+    @Test(arguments: [true, false]) func withTheProbe(isNoisy: Bool) throws {
+      let run = run(noisy: isNoisy)
+      let outcome = try Runs.valid("scored run, probe", { try run.perform(agent: ["--kernel-probe", "require"]) }, void: run.void)
+      try Reported.check("scored run, probe\(isNoisy ? ", noisy" : "")", outcome, .probed)
+    }
+
     /// The counters move for clashes only: all named, and nearly all of the clashes observed.
     @Test func alone() throws {
       let run = run(noisy: false)

@@ -84,7 +84,7 @@ func appendExamples(to out: inout [UInt8]) {
       time: WallTime(nanoseconds: 1_795_240_800_000_000_000), version: "0.1.0", kernelRelease: "6.18.0",
       sources: [
         SourceState(source: "conntrack", state: .up), SourceState(source: "packets", state: .down, reason: "socket: \"Operation\" not\npermitted"),
-        SourceState(source: "probe", state: .off),
+        SourceState(source: "kernel_probe", state: .off),
       ]), to: &out)
   writer.append(.lost(lostQuery()), to: &out)
 
@@ -105,6 +105,13 @@ func appendExamples(to out: inout [UInt8]) {
   late.vantage = .transit
   late.insertFailedDelta = 0
   writer.append(.lost(late), to: &out)
+
+  var proven = lostQuery()
+  proven.grade = .proven
+  proven.evidence = [.probeDrop, .winner]
+  proven.clientIsHost = true
+  proven.cpu = 1
+  writer.append(.lost(proven), to: &out)
 
   var blind = LostQuery()
   blind.verdict = .unknown
@@ -183,6 +190,8 @@ func appendExamples(to out: inout [UInt8]) {
   query.name = wire("api")
   query.queryType = QueryType.aaaa
   clash.query = query
+  writer.append(.clashResolved(clash), to: &out)
+  clash.cpu = 0
   writer.append(.clashResolved(clash), to: &out)
 
   let start = WallTime(nanoseconds: 1_795_240_802_000_000_000)

@@ -27,9 +27,11 @@ package struct AgentRecord: Decodable, Sendable {
   package var role: String?
   package var backend: String?
   package var libc: String?
+  package var cpu: Int?
+  package var isHost: Bool?
 
   private enum CodingKeys: String, CodingKey {
-    case event, verdict, grade, reason, vantage, evidence
+    case event, verdict, grade, reason, vantage, evidence, cpu
     case dnsID = "dns.id"
     case name = "dns.question.name"
     case type = "dns.question.type"
@@ -46,6 +48,7 @@ package struct AgentRecord: Decodable, Sendable {
     case incident = "incident.id"
     case role = "client.role"
     case backend = "backend.address"
+    case isHost = "client.host"
   }
 
   package static func parse(_ text: String) throws -> [AgentRecord] {

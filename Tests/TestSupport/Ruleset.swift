@@ -10,9 +10,12 @@ package struct Ruleset {
   package var hooksNAT = true
   /// Its tables' name: rules of another name are added to those that are loaded.
   package var table = "lab"
+  /// The services are there for the node's own processes too.
+  package var servesNode = false
   private var services: [(v6: Bool, rule: String)] = []
   private var forward: [(v6: Bool, rule: String)] = []
   private var masquerade: [(v6: Bool, rule: String)] = []
+  private var late: [(v6: Bool, rule: String)] = []
 
   package init() {}
 
@@ -35,6 +38,9 @@ package struct Ruleset {
   /// A rule in the forward hook, without its table: `ip saddr 10.40.0.12 udp dport 53 drop`.
   package mutating func forward(_ rule: String, v6: Bool = false) { forward.append((v6, rule)) }
 
+  /// A rule after address translation, of packets on their way out.
+  package mutating func afterTranslation(_ rule: String, v6: Bool = false) { late.append((v6, rule)) }
+
   var text: String { tableText("ip", v6: false) + tableText("ip6", v6: true) }
 
   private func tableText(_ family: String, v6: Bool) -> String {
@@ -49,6 +55,7 @@ package struct Ruleset {
     return """
       table \(family) \(table) {
       \(hooksNAT ? "  chain prerouting { type nat hook prerouting priority -100;\n\(rules(services))  }\n" : "")\
+      \(servesNode ? "  chain output { type nat hook output priority -100;\n\(rules(services))  }\n" : "")\
         chain forward { type filter hook forward priority 0;
       \(rules(forward))  }
       \(hooksNAT ? "  chain postrouting { type nat hook postrouting priority 100;\n\(rules(masquerade))  }\n" : "")\
@@ -57,6 +64,7 @@ package struct Ruleset {
       \(filler)  }
         chain late { type filter hook postrouting priority 200;
           \(v6 || fillerMatch == nil ? "" : fillerMatch! + " ")jump filler
+      \(rules(late))\
         }
       }
 

@@ -29,13 +29,16 @@ package struct AskedQuery: Sendable {
   /// The other address from which an answer came.
   package var stray: String?
   package var serverPort: Int
+  /// The kernel refused to send it: `send` failed with EPERM.
+  package var isRefused: Bool
 
-  package init(key: QueryKey, sent: Int64, answered: Int64?, stray: String? = nil, serverPort: Int = 53) {
+  package init(key: QueryKey, sent: Int64, answered: Int64?, stray: String? = nil, serverPort: Int = 53, isRefused: Bool = false) {
     self.key = key
     self.sent = sent
     self.answered = answered
     self.stray = stray
     self.serverPort = serverPort
+    self.isRefused = isRefused
   }
 
   package static func parse(_ text: String) -> [AskedQuery] {
@@ -49,7 +52,7 @@ package struct AskedQuery: Sendable {
       guard let sent = value(7).flatMap(Int64.init), let serverPort = value(10).flatMap(Int.init) else { return nil }
       return AskedQuery(
         key: QueryKey(client: words[1], clientPort: port, id: id, name: words[4], type: words[5], server: words[6]), sent: sent,
-        answered: value(8).flatMap(Int64.init), stray: value(11), serverPort: serverPort)
+        answered: value(8).flatMap(Int64.init), stray: value(11), serverPort: serverPort, isRefused: value(9) == "refused")
     }
   }
 }
@@ -100,6 +103,8 @@ package struct Truth: Sendable {
   package private(set) var answered: Set<QueryKey> = []
   /// Losses for which no cause is certain: with any, the run says nothing.
   package private(set) var unexplained: [String] = []
+  /// Queries that the kernel refused to send.
+  package private(set) var refused = 0
   package var sent: Int { lost.count + answered.count + unexplained.count }
 
   package init() {}
@@ -108,6 +113,7 @@ package struct Truth: Sendable {
   package mutating func add(_ queries: [AskedQuery], _ treatment: Treatment, arrivals: [Arrival: Int]) {
     // The same question may have gone to two servers: what arrived more often than it was answered arrived for the unanswered one.
     var unanswered = arrivals
+    refused += queries.count { $0.isRefused }
     for query in queries where query.answered != nil {
       answered.insert(query.key)
       unanswered[Arrival(query.key), default: 0] -= 1

@@ -62,6 +62,6 @@ void asked_print(const struct asked *query) {
   if (query->answered) snprintf(answered, sizeof answered, "%" PRId64, query->answered);
   printf("query %s %u %u %s %s %s sent=%" PRId64 " answered=%s from=%s port=%u stray=%s\n", endpoint_address(&query->client, client),
          endpoint_port(&query->client), query->id, query->name, dns_type_name(query->type), endpoint_address(&query->server.address, server),
-         query->sent, answered, query->answered ? server : "-", endpoint_port(&query->server.address),
+         query->sent, answered, query->answered ? server : query->refused ? "refused" : "-", endpoint_port(&query->server.address),
          query->strayed ? endpoint_address(&query->stray, from) : "-");
 }

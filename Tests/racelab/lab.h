@@ -75,6 +75,7 @@ struct asked {
   struct endpoint server;
   int64_t sent;     /* realtime; 0: never sent */
   int64_t answered; /* realtime; 0: never, from the address asked */
+  bool refused;     /* send() failed with EPERM: dropped by the sender's own kernel */
   int64_t strayed;  /* realtime; 0: no answer came from another address */
   struct sockaddr_storage stray;
 };

@@ -100,7 +100,8 @@ static void *run(void *argument) {
     query->sent = now_realtime();
     ssize_t sent = plan->tcp ? connect(query->fd, (struct sockaddr *)&query->server.address, query->server.length)
                              : sendto(query->fd, bytes, length, 0, (struct sockaddr *)&query->server.address, query->server.length);
-    if (sent < 0 && errno != EINPROGRESS) query->sent = 0;
+    query->refused = sent < 0 && errno == EPERM;
+    if (sent < 0 && errno != EINPROGRESS && !query->refused) query->sent = 0;
   }
   return NULL;
 }
