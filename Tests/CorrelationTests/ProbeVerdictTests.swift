@@ -196,7 +196,7 @@ extension Scenario {
     scenario.probe(Ask(scenario, port: 40007, id: 77, name: "merged.example"), counted: false, kind: .merged)
     scenario.wait(10 * millisecond)
     let resolved = scenario.records.compactMap { if case .clashResolved(let clash) = $0 { clash } else { nil } }
-    #expect(resolved.map(\.dnsID) == [77] && resolved.map(\.name) == [Scenario.wire("merged.example")] && resolved.first?.cpu == 1)
+    #expect(resolved.map(\.query?.dnsID) == [77] && resolved.map(\.query?.name) == [Scenario.wire("merged.example")] && resolved.first?.cpu == 1)
     #expect(scenario.losses.isEmpty)
   }
 }
