@@ -78,7 +78,8 @@ define install
 	  echo "installing: $${missing[*]}"; \
 	  if [ ! -e /usr/sbin/policy-rc.d ]; then \
 	    trap 'rm -f /usr/sbin/policy-rc.d' EXIT; printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod +x /usr/sbin/policy-rc.d; fi; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
+	  apt-get -o Acquire::Retries=5 update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get -o Acquire::Retries=5 install -y -qq --no-install-recommends "$${missing[@]}" >/dev/null; fi
 endef
 
 build-packages:

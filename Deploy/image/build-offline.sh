@@ -12,7 +12,7 @@ storage=(--root "$work/store" --runroot "$work/run" --storage-driver vfs)
 trap 'rm -rf "$work"' EXIT
 
 # As debian:bookworm-slim: essential packages and apt, without documentation and translations.
-mmdebstrap --variant=minbase --quiet --aptopt='Acquire::Languages "none"' \
+mmdebstrap --variant=minbase --quiet --aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "5"' \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' --dpkgopt='path-exclude=/usr/share/man/*' \
   --dpkgopt='path-exclude=/usr/share/info/*' --dpkgopt='path-exclude=/usr/share/locale/*' bookworm "$work/base.tar"
 printf 'FROM scratch\nADD base.tar /\n' >"$work/Dockerfile"
