@@ -58,12 +58,13 @@ struct TraceQuestions {
   private func addIncidents(_ urls: [HTTPBaseURL], _ answers: inout [TraceAnswer]) {
     for index in answers.indices where answers[index].flows.contains(where: { $0.incident != nil }) {
       guard let page = try? get(urls[index], "/api/v1/incidents"), page.status == 200, let records = JSONValue(page.body) else { continue }
-      for record in records.elements {
-        guard let incident = record["incident.id"]?.text else { continue }
+      // An agent keeps the last thousand.
+      for record in records.elements.prefix(1000) {
+        guard let incident = record["incident.id"]?.shown else { continue }
         for flow in answers[index].flows.indices where answers[index].flows[flow].incident == incident {
-          if let impact = record["impact"]?.text { answers[index].flows[flow].impact = impact }
-          if let delay = record["delay_seconds"]?.number { answers[index].flows[flow].delaySeconds = delay }
-          if let advice = record["advice"]?.text { answers[index].flows[flow].advice = advice }
+          if let impact = record["impact"]?.shown { answers[index].flows[flow].impact = impact }
+          if let delay = record["delay_seconds"]?.number, (0...1e9).contains(delay) { answers[index].flows[flow].delaySeconds = delay }
+          if let advice = record["advice"]?.shown { answers[index].flows[flow].advice = advice }
         }
       }
     }
@@ -82,7 +83,7 @@ struct TraceQuestions {
       return read
     case 401: throw HTTPClient.Failure(problem: "wants a user and a password: --web.user-file")
     default:
-      let said = JSONValue(answer.body)?["error"]?.text
+      let said = JSONValue(answer.body)?["error"]?.shown
       throw HTTPClient.Failure(problem: "status \(answer.status)" + (said.map { ": \($0)" } ?? ""))
     }
   }
@@ -105,14 +106,15 @@ extension TraceAnswer {
   init?(_ json: JSONValue, url: String, asked: WallTime, answered: WallTime) {
     guard let time = json.time("time"), let server = json.time("server_flows_since"), let lost = json.time("lost_flows_since") else { return nil }
     self.init(
-      node: json["k8s.node.name"]?.text ?? url, clockOffset: time &- (asked.nanoseconds / 2 &+ answered.nanoseconds / 2),
+      node: json["k8s.node.name"]?.shown ?? url, clockOffset: time &- (asked.nanoseconds / 2 &+ answered.nanoseconds / 2),
       clockError: max(0, answered.nanoseconds &- asked.nanoseconds) / 2, serverFlowsSince: server, lostFlowsSince: lost)
     isBackendHere = json["backend.here"].map { $0.isTrue }
-    for window in json["blind"]?.elements ?? [] {
+    for window in (json["blind"]?.elements ?? []).prefix(64) {
       guard let start = window.time("start"), let end = window.time("end") else { continue }
-      blind.append(Blind(source: window["blind.source"]?.text ?? "", start: start, end: end))
+      blind.append(Blind(source: window["blind.source"]?.shown ?? "", start: start, end: end))
     }
-    flows = (json["flows"]?.elements ?? []).compactMap(TraceFlow.init)
+    // An agent tells of sixteen at most.
+    flows = (json["flows"]?.elements ?? []).prefix(16).compactMap(TraceFlow.init)
   }
 }
 
@@ -120,21 +122,21 @@ extension TraceFlow {
   init?(_ json: JSONValue) {
     var legs: [String: Leg] = [:]
     for leg in json["legs"]?.elements ?? [] {
-      guard let name = leg["leg"]?.text, let time = leg.time("time") else { continue }
-      legs[name] = Leg(time: time, device: leg["device"]?.text ?? "")
+      guard let name = leg["leg"]?.shown, let time = leg.time("time") else { continue }
+      legs[name] = Leg(time: time, device: leg["device"]?.shown ?? "")
     }
-    guard let vantage = json["vantage"]?.text, let state = json["state"]?.text, let asked = legs["asked"] else { return nil }
+    guard let vantage = json["vantage"]?.shown, let state = json["state"]?.shown, let asked = legs["asked"] else { return nil }
     self.init(vantage: vantage, state: state, asked: asked)
     sent = legs["sent"]
     came = legs["came"]
     delivered = legs["delivered"]
     untranslated = legs["untranslated"]
-    verdict = json["verdict"]?.text
-    reason = json["reason"]?.text
-    grade = json["grade"]?.text
-    incident = json["incident.id"]?.text
-    let name = json["dns.question.name"]?.text ?? json["dns.question.name_hash"]?.text.map { "name \($0)" }
-    question = [name, json["dns.question.type"]?.text, json["dns.id"]?.integer.map { "ID \($0)" }].compactMap { $0 }.joined(separator: " ")
+    verdict = json["verdict"]?.shown
+    reason = json["reason"]?.shown
+    grade = json["grade"]?.shown
+    incident = json["incident.id"]?.shown
+    let name = json["dns.question.name"]?.shown ?? json["dns.question.name_hash"]?.shown.map { "name \($0)" }
+    question = [name, json["dns.question.type"]?.shown, json["dns.id"]?.integer.map { "ID \($0)" }].compactMap { $0 }.joined(separator: " ")
     client = json.endpoint("client") ?? ""
     server = json.endpoint("server") ?? ""
     destination = json.endpoint("sent.destination")
@@ -145,10 +147,17 @@ extension TraceFlow {
 }
 
 extension JSONValue {
+  /// For a terminal: one line, no control characters, no longer than any text of an agent's.
+  fileprivate var shown: String? {
+    text.map { text in
+      String(String.UnicodeScalarView(text.unicodeScalars.prefix(1024).map { $0.properties.generalCategory == .control ? "\u{FFFD}" : $0 }))
+    }
+  }
+
   fileprivate func time(_ key: String) -> Int64? { self[key]?.text.flatMap { CivilTime.parseRFC3339($0)?.nanoseconds } }
 
   fileprivate func endpoint(_ key: String) -> String? {
-    guard let address = self[key + ".address"]?.text else { return nil }
+    guard let address = self[key + ".address"]?.shown else { return nil }
     guard let port = self[key + ".port"]?.integer else { return address }
     return address.contains(":") ? "[\(address)]:\(port)" : "\(address):\(port)"
   }

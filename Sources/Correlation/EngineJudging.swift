@@ -82,7 +82,8 @@ extension Engine {
     while let item = suspects.first, now - item.asked >= Self.assessAge {
       enterProbed(upTo: item.asked)
       suspects.removeFirst()
-      guard isUnsent(item) else { continue }
+      // What the probe saw dropped is a candidate of its own.
+      guard isUnsent(item), probedDrop(item.slot) == nil else { continue }
       wantsCounters = true
       // Connection tracking lets an invalid packet pass without an entry: it fails neither to insert nor to be given one.
       if transmissions.slots[item.slot].signs.marks.contains(.badChecksum) { continue }
@@ -273,8 +274,8 @@ extension Engine {
       loss.evidence.insert(isExact ? .countersExact : .countersShared)
       if !isExact { loss.lower() }
     }
-    // A failure that no candidate accounts for may have been this one's, unless the probe knows better.
-    if finding.finding == .shared && !(isWatched(transmission) && finding.insertFailed == finding.drop) { loss.lower() }
+    // A failure that no candidate accounts for may have been this one's. The probe's silence does not make it surer: a drop that it missed is silent too.
+    if finding.finding == .shared { loss.lower() }
     // Whose translation was never seen, of him nobody can say that no translation was in the way.
     if services.first(transmission.server) < 0 && finding.finding != .quiet { loss.lower() }
   }
@@ -294,6 +295,7 @@ extension Engine {
     if isWatched && finding.finding != .quiet && finding.finding != .exact {
       loss.evidence.insert(.probeQuiet)
       weighWithoutWinner(&loss, transmission)
+      loss.lower()
       return
     }
     switch finding.finding {

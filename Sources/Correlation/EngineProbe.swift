@@ -3,6 +3,9 @@ package import Flows
 extension Engine {
   /// From the drop to its verdict: by then the events and first copies of the same moment are here, which name winner and sibling.
   static let probeSettleTime = 50 * Nanoseconds.perMillisecond
+  /// The probe's stamp and that of a copy come from two clocks, whose distance is measured once a sweep: a copy may seem younger than its drop by as
+  /// long as the agent was held up between the two readings.
+  static var probeClockSlack: Int64 { 5 * Nanoseconds.perMillisecond }
 
   /// The kernel probe runs from now on: a clash that it does not tell of did not happen, except while the source `kernel_probe` is blind.
   package mutating func probeStarted(at time: Instant) { probeSince = time }
@@ -51,8 +54,8 @@ extension Engine {
     while slot >= 0, steps < TransmissionTable.longestWalk {
       let transmission = transmissions.slots[slot]
       if matches(slot, observation.dns) && transmission.client == observation.original.source
-        && transmission.server == observation.original.destination && isOpenAndUnsent(transmission) && transmission.asked <= observation.time
-        && observation.time - transmission.asked < Self.forwardingTime
+        && transmission.server == observation.original.destination && isOpenAndUnsent(transmission)
+        && transmission.asked - observation.time <= Self.probeClockSlack && observation.time - transmission.asked < Self.forwardingTime
       {
         return slot
       }
@@ -153,8 +156,10 @@ extension Engine {
     return own >= 0 && stood(own, asked) ? drop.original : nil
   }
 
+  /// True if the entry can have won. The end of an answered entry is not told, so only one that was made around the race counts.
   private func stood(_ entry: Int32, _ asked: Instant) -> Bool {
-    !(entries.entries[entry].isDestroyed && entries.entries[entry].destroyedAt < asked)
+    let found = entries.entries[entry]
+    return !found.isDumped && found.newAt >= asked + (-Self.lookupTime) && !(found.isDestroyed && found.destroyedAt < asked)
   }
 
   /// No event names the winner: by what else the client's socket asked in the same moment.

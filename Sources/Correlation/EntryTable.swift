@@ -212,16 +212,22 @@ struct EntryTable: ~Copyable {
     var zone: UInt16?
     var number = replyHeads[bucket(tag)]
     var age: UInt32 = 0
-    while true {
+    var steps = 0
+    while steps < Self.longestWalk {
       let slot = follow(number, beyond: &age)
       guard slot >= 0 else { return false }
       let link = replyLinks[slot]
-      if link.tag == tag && hasReply(slot, tuple) && !entries[slot].isDestroyed && !isReplaced(slot) {
-        if let zone, zone != entries[slot].zone { return true }
-        zone = entries[slot].zone
+      if link.tag == tag {
+        steps += 1
+        if hasReply(slot, tuple) && !entries[slot].isDestroyed && !isReplaced(slot) {
+          if let zone, zone != entries[slot].zone { return true }
+          zone = entries[slot].zone
+        }
       }
       number = link.older
     }
+    // Too many to look at: nothing is learned from them.
+    return true
   }
 
   mutating func removeAll() {

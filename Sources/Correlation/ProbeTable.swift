@@ -49,7 +49,8 @@ struct ProbeTable: ~Copyable {
     while slot >= 0, steps < TransmissionTable.longestWalk {
       let drop = drops[slot].observation
       if drops[slot].transmission == -1 && drop.original.source == client && drop.original.destination == server && drop.dns.id == dns.id
-        && drop.dns.questionHash == dns.questionHash && drop.time >= asked && drop.time - asked < Engine.forwardingTime
+        && drop.dns.questionHash == dns.questionHash && asked - drop.time <= Engine.probeClockSlack
+        && drop.time - asked < Engine.forwardingTime
       {
         found = slot
       }

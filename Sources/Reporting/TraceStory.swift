@@ -89,7 +89,7 @@ package enum TraceMerge {
     let sent = client.time(client.flow.sent ?? client.flow.asked)
     var best: (index: Int, distance: Int64)?
     for (index, server) in servers.enumerated() where server.answer.node != client.answer.node {
-      let distance = abs(server.time(server.flow.asked) &- sent)
+      let distance = Int64(clamping: (server.time(server.flow.asked) &- sent).magnitude)
       guard distance <= longestWay &+ client.answer.clockError &+ server.answer.clockError, distance < best?.distance ?? .max else { continue }
       best = (index, distance)
     }

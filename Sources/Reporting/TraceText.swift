@@ -61,7 +61,7 @@ package enum TraceText {
 
   /// `0.041 ms`, rounded to microseconds.
   static func milliseconds(_ nanoseconds: Int64) -> String {
-    let micro = (abs(nanoseconds) &+ 500) / 1_000
+    let micro = (nanoseconds.magnitude + 500) / 1_000
     let fraction = String(micro % 1_000)
     return (nanoseconds < 0 && micro > 0 ? "-" : "") + "\(micro / 1_000)." + String(repeating: "0", count: 3 - fraction.count) + fraction + " ms"
   }

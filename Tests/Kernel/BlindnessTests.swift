@@ -183,11 +183,12 @@ extension KernelTests {
     /// No descriptor is left for the capture ring when the agent starts, and there is one 10 s later.
     @Test func packetsThatComeLater() throws {
       let scene = try Scene()
-      let first = try AgentProcess(in: scene.topology.node)
+      let first = try AgentProcess(in: scene.topology.node, options: ["--kernel-probe", "off"])
       try first.waitUntilSeeing()
       let number = try Self.packetDescriptor(first.pid)
       #expect(try first.stop() == 0)
-      let agent = try AgentProcess(in: scene.topology.node, options: ["--dns.timeout", "2s"], wrapper: ["prlimit", "--nofile=\(number):4096"])
+      let agent = try AgentProcess(
+        in: scene.topology.node, options: ["--dns.timeout", "2s", "--kernel-probe", "off"], wrapper: ["prlimit", "--nofile=\(number):4096"])
       try agent.waitForLog("source cannot run")
       let began = Clock.now
       let run = TopologyRun(scene.topology, agent)

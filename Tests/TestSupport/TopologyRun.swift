@@ -90,8 +90,12 @@ package final class TopologyRun {
   /// Client transmissions that no group accounts for (retries).
   package var furtherTransmissions = 0
 
+  /// Without the kernel probe unless the options ask for it: what is held here is what copies, events and counters tell.
   package convenience init(_ topology: Topology, _ options: [String] = []) throws {
-    let agent = try AgentProcess(in: topology.node, options: options.contains("--dns.timeout") ? options : ["--dns.timeout", "2s"] + options)
+    var options = options
+    if !options.contains("--dns.timeout") { options += ["--dns.timeout", "2s"] }
+    if !options.contains("--kernel-probe") { options += ["--kernel-probe", "off"] }
+    let agent = try AgentProcess(in: topology.node, options: options)
     try agent.waitUntilSeeing()
     self.init(topology, agent)
   }
