@@ -1,3 +1,4 @@
+import Foundation
 import TestSupport
 
 /// Two nodes with an agent each and a router between them that can lose packets without either noticing. The client's pod is behind node A, the
@@ -9,6 +10,12 @@ final class TwoNodes {
   let client: Topology.Pod
   let agentA: AgentProcess
   let agentB: AgentProcess
+  private let userFile: String
+  private let webFile: String
+
+  private static let user = "trace:trace"
+  /// Of that password, at the lowest cost of bcrypt: a node's own limit on wrong passwords is not what is tested here.
+  private static let hash = "$2b$04$b.FuxOeHtiKbomABNzE3c.eHwIPab9ZD.hLDIA0AiN8FWpTlxU/32"
 
   static let urlA = "http://192.168.9.1:\(agentPort)"
   static let urlB = "http://192.168.19.1:\(agentPort)"
@@ -39,10 +46,20 @@ final class TwoNodes {
     try b.serve(in: "ordinary", "\(ordinary.v4):53")
     try b.serve(in: "mute", "\(mute.v4):53", "--mute")
     try b.serve(in: "slow", "\(slow.v4):53", "--delay-ms 400")
-    agentA = try AgentProcess(in: a.node, apiAddress: "192.168.9.1:\(Self.agentPort)", options: ["--dns.timeout", timeout, "--node.name", "node-a"])
-    agentB = try AgentProcess(in: b.node, apiAddress: "192.168.19.1:\(Self.agentPort)", options: ["--dns.timeout", timeout, "--node.name", "node-b"])
+    // Names are served beyond loopback to users only.
+    userFile = Lab.scratch + "/\(UUID().uuidString).user"
+    webFile = Lab.scratch + "/\(UUID().uuidString).yaml"
+    try Self.user.write(toFile: userFile, atomically: true, encoding: .utf8)
+    try "basic_auth_users:\n  trace: \(Self.hash)\n".write(toFile: webFile, atomically: true, encoding: .utf8)
+    let options = ["--dns.timeout", timeout, "--web.config.file", webFile, "--node.name"]
+    agentA = try AgentProcess(in: a.node, apiAddress: "192.168.9.1:\(Self.agentPort)", user: Self.user, options: options + ["node-a"])
+    agentB = try AgentProcess(in: b.node, apiAddress: "192.168.19.1:\(Self.agentPort)", user: Self.user, options: options + ["node-b"])
     try agentA.waitUntilSeeing()
     try agentB.waitUntilSeeing()
+  }
+
+  deinit {
+    for path in [userFile, webFile] { try? FileManager.default.removeItem(atPath: path) }
   }
 
   /// One query from a fixed port with a fixed ID.
@@ -68,6 +85,7 @@ final class TwoNodes {
   /// Runs the real `racetrack trace` where both agents can be reached.
   func trace(_ id: String, agents: [String] = [urlA, urlB], json: Bool = false) throws -> CommandResult {
     try Command.result(
-      ["ip", "netns", "exec", "\(a.name)-mid", Executables.racetrack, "trace", id] + agents.flatMap { ["--agent", $0] } + (json ? ["--json"] : []))
+      ["ip", "netns", "exec", "\(a.name)-mid", Executables.racetrack, "trace", id, "--web.user-file", userFile] + agents.flatMap { ["--agent", $0] }
+        + (json ? ["--json"] : []))
   }
 }

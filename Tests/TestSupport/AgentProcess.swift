@@ -9,15 +9,19 @@ package final class AgentProcess {
   private let node: String
   private let process: Background
   private let recordsPath: String
+  private let authorization: [String]
 
   /// Starts the agent; every incident is written, none sampled away.
   package convenience init(_ lab: Lab, options: [String] = []) throws { try self.init(in: lab.node, options: options) }
 
   /// Starts the agent in a namespace.
   ///
-  /// - Parameter wrapper: a program with its arguments that runs the agent.
-  package init(in node: String, apiAddress: String = apiAddress, options: [String] = [], wrapper: [String] = []) throws {
+  /// - Parameters:
+  ///   - user: `name:password`, where the options name a web configuration with users.
+  ///   - wrapper: a program with its arguments that runs the agent.
+  package init(in node: String, apiAddress: String = apiAddress, user: String? = nil, options: [String] = [], wrapper: [String] = []) throws {
     self.node = node
+    authorization = user.map { ["Authorization: Basic " + Data($0.utf8).base64EncodedString()] } ?? []
     recordsPath = Lab.scratch + "/\(UUID().uuidString).jsonl"
     process = try Background(
       ["ip", "netns", "exec", node] + wrapper + [
@@ -48,7 +52,7 @@ package final class AgentProcess {
 
   /// Asks the agent from within its namespace. The status is 0 for an answer of 200 and 3 for any other.
   package func get(_ path: String, from address: String = listenAddress, accept: String = "*/*") throws -> CommandResult {
-    try Command.result(["ip", "netns", "exec", node, Executables.racelab, "http", address, path, accept])
+    try Command.result(["ip", "netns", "exec", node, Executables.racelab, "http", address, path, accept] + authorization)
   }
 
   package func metrics() throws -> MetricsPage {

@@ -9,7 +9,7 @@
 
 int command_http(int argc, char **argv) {
   struct endpoint server;
-  if (argc < 3 || argc > 4 || !endpoint_parse_with_port(argv[1], &server)) usage("racelab http ADDR:PORT PATH [ACCEPT]");
+  if (argc < 3 || argc > 5 || !endpoint_parse_with_port(argv[1], &server)) usage("racelab http ADDR:PORT PATH [ACCEPT [HEADER]]");
   int fd = socket(server.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   struct timeval limit = {.tv_sec = 5};
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -17,7 +17,8 @@ int command_http(int argc, char **argv) {
   if (fd < 0 || connect(fd, (struct sockaddr *)&server.address, server.length)) die("connect to %s", argv[1]);
   char request[2048];
   int length = snprintf(
-      request, sizeof request, "GET %s HTTP/1.0\r\nHost: %s\r\nAccept: %s\r\nConnection: close\r\n\r\n", argv[2], argv[1], argc == 4 ? argv[3] : "*/*");
+      request, sizeof request, "GET %s HTTP/1.0\r\nHost: %s\r\nAccept: %s\r\n%s%sConnection: close\r\n\r\n", argv[2], argv[1], argc >= 4 ? argv[3] : "*/*",
+      argc == 5 ? argv[4] : "", argc == 5 ? "\r\n" : "");
   if (length < 0 || (size_t)length >= sizeof request || write(fd, request, (size_t)length) != length) die("ask for %s", argv[2]);
   size_t capacity = 1 << 16, filled = 0;
   char *page = malloc(capacity + 1);
