@@ -144,7 +144,8 @@ package final class TopologyRun {
   package func join() throws {
     for (process, group) in running {
       guard process.wait(seconds: 60) == 0 else { throw LabError("\(groups[group].label): a client failed: \(process.errors)") }
-      groups[group].queries = AskedQuery.parse(process.output)
+      // What the kernel refused to send was never sent, and nobody but the kernel probe can tell of it.
+      groups[group].queries = AskedQuery.parse(process.output).filter { !$0.isRefused }
     }
     running.removeAll()
   }
