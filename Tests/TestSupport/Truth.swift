@@ -79,6 +79,8 @@ package struct ReceivedQuery: Sendable {
 /// What was done to a client's queries on purpose. With what client and servers saw it gives every loss its cause.
 package enum Treatment: Sendable {
   case replyRace, sourceRace, lateRace
+  /// A late race after which the answer may not get an entry of its own either (IPVS on Linux 6.12): it ends on the node, and no client sees it.
+  case lateRaceInsertingNothing
   /// A and AAAA from one socket to one service, on a kernel that resolves no clash.
   case serviceRace
   /// The same, held back by a policy engine until both are under way, on a kernel that then translates the second once more.
@@ -133,6 +135,7 @@ package struct Truth: Sendable {
       case .heldRace where !arrived: lost[query.key] = "clash_misrouted"
       case .fullTable where !arrived: lost[query.key] = "table_full"
       case .sourceRace where !arrived: lost[query.key] = "snat_clash_dropped"
+      case .lateRaceInsertingNothing where arrived: lost[query.key] = "clash_late_reply"
       case .lateRace where arrived && query.stray != nil: lost[query.key] = "clash_late_reply"
       case .policy where !arrived: lost[query.key] = "dropped_on_node"
       case .answersDropped where arrived: lost[query.key] = "answer_dropped_on_node"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The compatibility table: boots each kernel and runs each row in it. Ends non-zero if a row is not as it must be.
+# Without --probes: every row without the probe, and the race that this kernel loses on each rung of the probe, where the agent has one.
 #   kernels.sh [--quick] [--races A,B] [--modes A,B] [--probes off,auto] [--seconds N] [KERNEL...]
 # What cannot be run is a row that says why. --quick: the classic kernel and 6.12, the rows that matter most, nothing is built.
 set -uo pipefail
@@ -54,11 +55,27 @@ for kernel in "${kernels[@]}"; do
   elif [ -n "$quick" ]; then
     extra+=(--races reply,late --modes nftables)
   fi
+  agent=${RACETRACK_UNDER_TEST:-$PWD/.build/racetrack}
+  rungs=
+  if [ ${#options[@]} -eq 0 ]; then
+    rungs=$("$agent" agent --help | sed -n 's/.*--kernel-probe\.rung=\([a-z|-]*\).*/\1/p')
+    # In a quick run the one that the agent takes by itself.
+    [ -n "$quick" ] && [ -n "$rungs" ] && rungs=auto
+  fi
   {
-    printf 'export RACETRACK_UNDER_TEST=%q RACETRACK_PYTHON=false\n' "${RACETRACK_UNDER_TEST:-$PWD/.build/racetrack}"
+    printf 'export RACETRACK_UNDER_TEST=%q RACETRACK_PYTHON=false\n' "$agent"
     printf 'uname -rv\n'
     printf '%q ' "$PWD/.build/debug/vmlab" --output /run/out/rows "${extra[@]}" "${options[@]}"
-    printf '\n'
+    printf '; code=$?\n'
+    if [ -n "$rungs" ]; then
+      probes=$(printf '%s' "$rungs" | tr '|' '\n' | sed '/^auto$/!s/^/auto:/' | paste -sd,)
+      race=reply
+      marks=()
+      [ "$kernel" = classic ] && race=service && marks=(--drops-clashes)
+      printf '%q ' "$PWD/.build/debug/vmlab" --output /run/out/rows "${marks[@]}" --races "$race" --modes nftables --probes "$probes"
+      printf '|| code=$?\n'
+    fi
+    printf 'exit $code\n'
   } >"$folder/run"
   echo "== $kernel: booting" >&2
   Tests/VM/boot.sh "$kernel" "$seconds" "$folder"
