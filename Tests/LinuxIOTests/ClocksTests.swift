@@ -56,4 +56,30 @@ struct ClocksTests {
     #expect(clocks.now <= now)
     #expect(now - clocks.instant(of: clocks.wallNow) < Self.second)
   }
+
+  /// Put to sleep for 4 ms after the first reading, and once more in the second pair, the clocks are read again.
+  @Test func aSleepBetweenTheReadingsShiftsNoStamp() {
+    var readings: [(before: Int64, wall: Int64, after: Int64)] = [
+      (1_000_000, 5_000_000, 5_000_100), (6_000_000, 6_000_050, 9_000_000), (9_100_000, 9_100_040, 9_100_080),
+    ]
+    var count = 0
+    let (monotonic, wall) = WallToMonotonic.narrowest {
+      let next = readings.removeFirst()
+      count += 1
+      return (Instant(nanoseconds: next.before), WallTime(nanoseconds: Self.epoch + next.wall), Instant(nanoseconds: next.after))
+    }
+    #expect(count == 3)
+    #expect(wall.nanoseconds - Self.epoch - monotonic.nanoseconds == 0)
+  }
+
+  /// A processor that never lets it read in one go: the best of eight.
+  @Test func ofWideReadingsTheNarrowestIsTaken() {
+    var widths: [Int64] = [900, 800, 300, 700, 600, 500, 400, 999, 1]
+    let (monotonic, _) = WallToMonotonic.narrowest {
+      let width = widths.removeFirst() * 1_000
+      return (Instant(nanoseconds: 0), WallTime(nanoseconds: Self.epoch), Instant(nanoseconds: width))
+    }
+    #expect(widths == [1])
+    #expect(monotonic.nanoseconds == 150_000)
+  }
 }
