@@ -29,7 +29,7 @@ enum Race: String, CaseIterable {
       ""
     case .late where kernel.dropsClashes: "this kernel resolves no clash: nothing can come late"
     case .reply where mode == .ipvs:
-      "IPVS answers in the name of whichever service it finds first, whether it races or not: docs/limitations.md"
+      "IPVS answers in the name of whichever service it finds first when two race: docs/limitations.md"
     case .source where mode == .ipvs: "masquerading of sources is not IPVS's: see the other modes"
     case .bridgedCalls where !kernel.hasBridgeNetfilter: "this kernel has no br_netfilter"
     default: nil
