@@ -359,6 +359,8 @@ extension Engine {
     }
     var loss = Loss(.noAnswer, isLocal ? .localServer : .silent, .observed, evidence.union(.noCame))
     if !isObservable || !configuration.capturesOutgoing || transmission.isSentAmbiguous { loss.lower() }
+    // A copy that left in another name and was not seen to come may have been its answer.
+    if transmission.signs.marks.contains(.otherName) { loss.lower() }
     weighSilence(&loss, transmission)
     return loss
   }
@@ -412,6 +414,14 @@ extension Engine {
     if let source = eventsBlind, isLate {
       var loss = Loss(.unknown, .none, .inferred, evidence.union(.blind))
       loss.blindSource = source
+      return loss
+    }
+    if transmission.signs.marks.contains(.otherName) {
+      let marks = transmission.signs.marks
+      var loss = Loss(.answerUntranslated, marks.contains(.otherNameIsService) ? .wrongService : .none, .inferred, evidence.union(.untranslatedCopy))
+      if openedEntry { loss.evidence.insert(.answerOpenedEntry) }
+      // Seen, not concluded from what was not seen.
+      if marks.isSuperset(of: [.otherNameIsSure, .otherNameIsService]) && eventsBlind == nil { loss.grade = .observed }
       return loss
     }
     if transmission.untranslated != .zero || openedEntry {
