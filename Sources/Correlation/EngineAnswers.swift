@@ -285,7 +285,10 @@ extension Engine {
     let head = transmissions.slots[slot].head
     let isFirst = transmissions.slots[head].accepted == .zero
     if isOpen && isTooLate(slot) {
-      close(slot, lost: Loss(.lateAnswer, .none, transmissions.slots[head].isJoined ? .inferred : .observed, [.asked, .sent, .came]))
+      var loss = Loss(.lateAnswer, .none, transmissions.slots[head].isJoined ? .inferred : .observed, [.asked])
+      if transmissions.slots[slot].wasSent { loss.evidence.insert(.sent) }
+      if transmissions.slots[slot].hasCome { loss.evidence.insert(.came) }
+      close(slot, lost: loss)
       return
     }
     if isFirst { transmissions.slots[head].accepted = packet.time }
@@ -311,10 +314,10 @@ extension Engine {
   }
 
   @inline(__always) private mutating func notePath(_ slot: Int32, at time: Instant) {
-    guard !transmissions.slots[slot].isHostClient && !blind.isOpen(.packets) else { return }
+    guard !blind.isOpen(.packets) else { return }
     let sawSent = transmissions.slots[slot].wasSent || isServedHere(slot)
     paths.noteAnswered(
-      interface: transmissions.slots[slot].askedInterface, isTranslated: isTranslated(slot), sawSent: sawSent, sawDelivered: true, at: time)
+      interface: transmissions.slots[slot].pathInterface, isTranslated: isTranslated(slot), sawSent: sawSent, sawDelivered: true, at: time)
   }
 
   /// The answer of a clash's loser came while its entry lived, as far as is known.

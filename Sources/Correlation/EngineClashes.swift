@@ -120,6 +120,7 @@ extension Engine {
       {
         evidence.kind = .reply
         evidence.isCertain = false
+        evidence.isEntrySeen = false
         evidence.winnerServer = other.server
         return evidence
       }

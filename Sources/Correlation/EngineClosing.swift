@@ -11,7 +11,7 @@ extension Engine {
     transmissions.slots[slot].grade = loss.grade
     if transmission.vantage == .client {
       if loss.evidence.contains(.pathUnobserved) {
-        paths.noteDoubt(interface: transmission.askedInterface, isTranslated: isTranslated(transmission), at: now)
+        paths.noteDoubt(interface: transmission.pathInterface, isTranslated: isTranslated(transmission), at: now)
       }
       count {
         $0.open &-= 1

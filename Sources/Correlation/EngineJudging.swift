@@ -52,6 +52,8 @@ struct ClashEvidence {
   var backend: Endpoint?
   /// When the winner was sent; `.zero` where that was not seen.
   var winnerSent = Instant.zero
+  /// False where no event told of the winner's entry.
+  var isEntrySeen = true
   /// False where the backend that both need is not known to serve this transmission's server.
   var isCertain = true
 
@@ -215,6 +217,9 @@ extension Engine {
       if !clash.isCertain && counters.finding(around: from).finding != .quiet { loss.lower() }
     case .earlierEntry:
       loss.evidence.insert(.ownEntry)
+      // The end of an answered entry is not told. If it had been deleted, this one needed an insertion.
+      let finding = counters.finding(around: from)
+      if finding.finding == .shared && !othersExplainCounters(transmission, finding) { loss.lower() }
     case .none:
       loss.evidence.insert(.noOwnEntry)
       weighWithoutWinner(&loss, transmission)
@@ -294,7 +299,7 @@ extension Engine {
 
   private mutating func weigh(_ loss: inout Loss, _ clash: ClashEvidence, _ transmission: Transmission) {
     let finding = counters.finding(around: transmission.asked)
-    if clash.kind != .unforeseeable { loss.evidence.insert(.winner) }
+    if clash.kind != .unforeseeable && clash.isEntrySeen { loss.evidence.insert(.winner) }
     let isWatched = isWatched(transmission)
     if isWatched && finding.finding != .quiet && finding.finding != .exact {
       loss.evidence.insert(.probeQuiet)
@@ -346,9 +351,7 @@ extension Engine {
     let isLocal = !transmission.wasSent && !transmission.hasCome && isServedHere(transmission)
     if isLocal { evidence.insert(.localServer) }
     let isTranslated = isTranslated(transmission)
-    let isObservable =
-      transmission.isHostClient
-      || paths.isObservable(.delivered, interface: transmission.askedInterface, isTranslated: isTranslated, at: now)
+    let isObservable = paths.isObservable(.delivered, interface: transmission.pathInterface, isTranslated: isTranslated, at: now)
     if !isObservable { evidence.insert(.pathUnobserved) }
     if transmission.hasCome {
       var loss = judgeUndelivered(transmission, evidence.union([.came, .noDelivered]), isObservable)
@@ -377,8 +380,8 @@ extension Engine {
       loss.reason = .none
       loss.evidence.insert(.otherDevice)
       loss.clashResolve = finding.clashResolve
-      // Without the counter the two may have gone two ways for a reason of their own.
-      if finding.clashResolve == 0 || blindEventSource(transmission.asked + (-Self.lookupTime), now) != nil { loss.lower() }
+      // `__nf_conntrack_update` counts nothing: what clash_resolve moved by is others'. The two may have gone two ways for a reason of their own.
+      loss.lower()
       return
     }
     let isRefused = transmission.signs.isRefused
@@ -433,8 +436,8 @@ extension Engine {
       if openedEntry { loss.evidence.insert(.answerOpenedEntry) }
       if transmission.untranslated != .zero { loss.evidence.insert(.untranslatedCopy) }
       loss.reason = whyUntranslated(transmission, openedEntry: openedEntry)
-      // Seen, not concluded from what was not seen: the path need not have shown its legs.
-      if eventsBlind == nil && loss.reason != .none { loss.grade = .observed }
+      // Seen, not concluded from what was not seen: the path need not have shown its legs. Whom early_drop was counted for nobody sees.
+      if eventsBlind == nil && loss.reason != .none && loss.reason != .earlyDrop { loss.grade = .observed }
       return loss
     }
     return Loss(.answerDroppedOnNode, .none, isObservable && eventsBlind == nil ? .observed : .inferred, evidence)
@@ -455,7 +458,10 @@ extension Engine {
   /// Why an answer was not translated back, where it can be told.
   private mutating func whyUntranslated(_ transmission: Transmission, openedEntry: Bool) -> Reason {
     let slot = entries.find(original: transmission.originalTuple, zone: nil)
-    if slot >= 0, entries.entries[slot].isDestroyed, entries.entries[slot].destroyedAt >= transmission.asked {
+    // What ended later than the answer came did not keep it from being translated.
+    if slot >= 0, entries.entries[slot].isDestroyed, entries.entries[slot].destroyedAt >= transmission.asked,
+      entries.entries[slot].destroyedAt <= transmission.came + Self.lookupTime
+    {
       let entry = entries.entries[slot]
       // The kernel keeps time in ticks, and `newAt` is a little late.
       let age = entry.destroyedAt - max(entry.newAt, transmission.asked)

@@ -149,8 +149,9 @@ extension Engine {
     let transmission = transmissions.slots[slot]
     var loss = Loss(.dnatClashDropped, .none, drop.isExact ? .proven : .observed, [.probeDrop])
     if !transmission.isHostClient { loss.evidence.formUnion([.asked, .noSent]) }
-    loss.insertFailed = 1
-    loss.drop = 1
+    // Where they moved by more than one it is not told by how much.
+    loss.insertFailed = drop.isExact ? 1 : 0
+    loss.drop = drop.isExact ? 1 : 0
     loss.cpu = drop.cpu
     if drop.sent.destination != transmission.server { loss.backend = drop.sent.destination }
     if let winner = holder(of: drop, asked: transmission.asked) {

@@ -9,6 +9,9 @@ struct PathTable: ~Copyable {
     case delivered
   }
 
+  /// Stands for a device where the client is a process of the node: whether answers to those are seen to come is one path.
+  static var host: UInt32 { .max }
+
   /// How long a leg that was seen vouches for the path.
   static var memory: Int64 { 300 * Nanoseconds.perSecond }
 

@@ -204,6 +204,8 @@ struct Transmission: BitwiseCopyable {
 
   var originalTuple: FiveTuple { FiveTuple(udp: client, server) }
   var sentTuple: FiveTuple { FiveTuple(udp: sentSource, sentDestination) }
+  /// What the path table knows its path by.
+  var pathInterface: UInt32 { isHostClient ? PathTable.host : askedInterface }
   var wasSent: Bool { sent != .zero }
   var hasCome: Bool { came != .zero }
   var wasDelivered: Bool { delivered != .zero }

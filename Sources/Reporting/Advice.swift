@@ -29,8 +29,8 @@ package enum Advice {
       """
     case .clashMisrouted:
       """
-      A policy engine that queues packets to user space (NFQUEUE) sent this query out of the wrong device after a clash: run kernel 6.12 or newer, \
-      or exempt DNS from the queue rule.
+      This query left by a device that does not lead to its backend, as after a clash under a policy engine that queues packets to user space (NFQUEUE): \
+      run kernel 6.12 or newer, or exempt DNS from the queue rule.
       """
     case .answerUntranslated: untranslated(reason)
     case .tableFull:
@@ -115,7 +115,7 @@ package enum Advice {
       """
     default:
       """
-      The answer came from the backend's own address and the client does not accept it: see whether the answer takes another path than the query \
+      The answer was not translated back to the address that the client had asked: see whether it takes another path than the query \
       (asymmetric routing, NOTRACK, direct server return).
       """
     }
@@ -148,7 +148,7 @@ package enum Advice {
       """
     case .ambiguous:
       """
-      The signs of a clash are there, but other packets failed at the same moment: where the kernel probe can run it tells them apart; \
+      The signs of a clash are there, and the counters do not bear them out: where the kernel probe can run it tells clashes from other drops; \
       until then look at network policies as well as at nameservers that share a backend.
       """
     default:
@@ -162,11 +162,12 @@ package enum Advice {
     switch reason {
     case .icmpUnreachable:
       """
-      The backend refused the query with ICMP unreachable: nothing listens on its DNS port, so look at the DNS pods' readiness and at the service's endpoints.
+      The query was refused with an ICMP error: if its sender is the backend nothing listens on the DNS port, so look at the DNS pods' readiness and at \
+      the service's endpoints; if it is another, look at the route and the rules there.
       """
     case .staleBackend:
       """
-      The query went to a backend that is gone, because an old entry still points at it: see that kube-proxy removes stale UDP entries, \
+      The query went to a backend that its service has left, because an old entry still points there: see that kube-proxy removes stale UDP entries, \
       and let DNS pods drain before they end.
       """
     case .localServer:

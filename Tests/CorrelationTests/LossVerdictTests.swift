@@ -103,6 +103,20 @@ import Testing
     #expect(lost.verdict == .droppedOnNode && lost.reason == .policyOrRoute)
   }
 
+  /// That the entry of before was still there nobody saw: the end of an answered entry is not told. Another's failure may have been this one's.
+  @Test(arguments: [0, 1]) func anEarlierEntryBesideFailuresOfOthers(failures: UInt64) throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    Ask(scenario, port: 40000, id: 1).answered()
+    scenario.wait(1 * second)
+    Ask(scenario, port: 40000, id: 2, name: "b.example").asked()
+    scenario.counters.insertFailed += failures
+    scenario.counters.drop += failures
+    scenario.wait(30 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .droppedOnNode && lost.evidence.contains(.ownEntry) && lost.grade == (failures == 0 ? .observed : .inferred))
+  }
+
   @Test func aRetryOfTheSameIDIsAnotherTransmissionOfTheSameQuery() throws {
     let scenario = Scenario()
     scenario.warmUp()
@@ -190,6 +204,23 @@ import Testing
     scenario.wait(30 * second)
     #expect(scenario.losses.isEmpty)
     #expect(scenario.engine.totals.transmissions[0] == 1 && scenario.engine.totals.answered == 1)
+  }
+
+  /// Absence is evidence only where presence was seen: for a process of the node too.
+  @Test(arguments: [false, true]) func silenceTowardsAProcessOfTheNode(showsAnswers: Bool) throws {
+    let scenario = Scenario()
+    for (id, isAnswered) in [(1, true), (2, false)] as [(UInt16, Bool)] where !isAnswered || showsAnswers {
+      var ask = Ask(scenario, port: 40000 + id, id: id, from: scenario.nodeAddress)
+      ask.natted = ask.client
+      ask.entry()
+      ask.sent()
+      if isAnswered { ask.came() }
+      scenario.wait(1 * second)
+    }
+    scenario.wait(30 * second)
+    #expect(scenario.losses.map(\.verdict) == [.noAnswer] && scenario.losses.map(\.grade) == [showsAnswers ? .observed : .inferred])
+    #expect(scenario.losses.first?.evidence.contains(.pathUnobserved) == !showsAnswers)
+    #expect(scenario.isDeliveredObservable == showsAnswers)
   }
 
   @Test func otherNodesQueriesToALocalBackendAreServerVantage() {
@@ -310,6 +341,44 @@ extension LossVerdictTests {
     scenario.wait(20 * second)
     let lost = try #require(scenario.losses.first)
     #expect(lost.verdict == .answerUntranslated && lost.reason == .bridgeBypass && lost.grade == .observed)
+  }
+
+  /// The entry ended when the answer had long gone by: that was not why.
+  @Test func anEntryThatEndedAfterTheAnswerCameIsNoReason() throws {
+    let scenario = Scenario { $0.unrepliedTimeout = 5 * second }
+    scenario.engine.deviceChanged(11, .workload, master: 5)
+    scenario.engine.deviceChanged(21, .workload, master: 5)
+    let ask = Ask(scenario, port: 40000)
+    ask.entry()
+    ask.asked()
+    ask.sent()
+    ask.came()
+    ask.untranslated()
+    scenario.wait(5 * second)
+    scenario.new((ask.client, ask.server), reply: (ask.backend, ask.client), kind: .destroy, status: [.confirmed])
+    scenario.wait(20 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .answerUntranslated && lost.reason == .bridgeBypass && lost.grade == .observed)
+  }
+
+  /// The counter is everybody's, and an entry that was deleted in that second looks the same.
+  @Test func anEarlyDropIsNotSure() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    let ask = Ask(scenario, port: 40000)
+    ask.entry()
+    ask.asked()
+    ask.sent()
+    scenario.wait(100 * millisecond)
+    scenario.counters.earlyDrop += 1
+    scenario.new((ask.client, ask.server), reply: (ask.backend, ask.client), kind: .destroy, status: [.confirmed])
+    scenario.wait(50 * millisecond)
+    scenario.new((ask.backend, ask.client), reply: (ask.client, ask.backend))
+    ask.came()
+    ask.untranslated()
+    scenario.wait(20 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .answerUntranslated && lost.reason == .earlyDrop && lost.grade == .inferred)
   }
 
   @Test func updatesAreNoQuestions() {

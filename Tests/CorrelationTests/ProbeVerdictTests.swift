@@ -102,6 +102,8 @@ extension Scenario {
     scenario.wait(200 * millisecond)
     let grades = Dictionary(uniqueKeysWithValues: scenario.losses.map { ($0.dnsID, $0.grade) })
     #expect(grades == [1: .inferred, 3: .observed])
+    // They moved by more than one, and nobody told by how much.
+    #expect(scenario.losses.allSatisfy { ($0.insertFailedDelta == 1) == ($0.dnsID == 1) && $0.insertFailedDelta == $0.dropDelta })
   }
 
   /// send() failed with EPERM: no copy, no path, no entry. The program asks again at once with the same ID and is answered.
