@@ -81,6 +81,7 @@ private final class RunningAgent {
     if let seconds = SystemFacts.number(in: configuration.procfsPath + "/sys/net/netfilter/nf_conntrack_udp_timeout"), seconds < 86_400 {
       options.engine.unrepliedTimeout = Int64(seconds) * Nanoseconds.perSecond
     }
+    if SystemFacts.number(in: configuration.procfsPath + "/sys/net/netfilter/nf_conntrack_checksum") == 0 { options.engine.verifiesChecksums = false }
     if configuration.captureInterfaces != nil || configuration.captureExclude != nil {
       options.interfaces = try InterfaceSelection(configuration)
     }

@@ -15,6 +15,8 @@ package struct EngineConfiguration: Sendable {
   package var ports: [UInt16] = [53]
   /// nf_conntrack_udp_timeout: how long an entry without a reply lives, nanoseconds.
   package var unrepliedTimeout: Int64 = 30 * Nanoseconds.perSecond
+  /// net.netfilter.nf_conntrack_checksum: false where connection tracking takes packets with wrong checksums like any other.
+  package var verifiesChecksums = true
   /// False where outgoing copies are not captured (`--capture.outgoing=false`): no leg but `asked` and `came` exists then.
   package var capturesOutgoing = true
   /// Random per start: keys of the tables, base of incident ids.

@@ -88,7 +88,7 @@ extension Engine {
       guard isUnsent(item), probedDrop(item.slot) == nil else { continue }
       wantsCounters = true
       // Connection tracking lets an invalid packet pass without an entry: it fails neither to insert nor to be given one.
-      if transmissions.slots[item.slot].signs.marks.contains(.badChecksum) { continue }
+      if transmissions.slots[item.slot].signs.marks.contains(.badChecksum) && configuration.verifiesChecksums { continue }
       let clash = findClash(item.slot)
       if clash.isCandidate {
         transmissions.slots[item.slot].candidate = counters.addCandidate(at: item.asked)
@@ -242,11 +242,11 @@ extension Engine {
 
   /// True if connection tracking took it for invalid, as its copy shows: it makes no entry and is not translated. What a rule on ctstate INVALID does
   /// not drop goes on to the service's own address (`nf_conntrack_in` in net/netfilter/nf_conntrack_core.c, `udp_error` in
-  /// net/netfilter/nf_conntrack_proto_udp.c). With net.netfilter.nf_conntrack_checksum=0 the counter stands still, and the checksum is no reason.
+  /// net/netfilter/nf_conntrack_proto_udp.c). With net.netfilter.nf_conntrack_checksum=0 the checksum is no reason, whoever moves the counter.
   ///
   /// A whole datagram whose checksum is right cannot be invalid, so the counter alone, which moves for every protocol, is none either.
   private mutating func weighInvalid(_ loss: inout Loss, _ transmission: Transmission) -> Bool {
-    guard transmission.signs.marks.contains(.badChecksum) else { return false }
+    guard transmission.signs.marks.contains(.badChecksum), configuration.verifiesChecksums else { return false }
     let finding = counters.finding(around: transmission.asked)
     guard finding.finding == .unread || finding.invalid > 0 else { return false }
     loss.reason = .invalid

@@ -39,6 +39,16 @@ import Testing
     #expect(lost.verdict == .droppedOnNode && lost.reason == .policyOrRoute && lost.grade == .observed)
   }
 
+  /// The counter moves for others then: it is no reason for this one.
+  @Test func aWrongChecksumThatNobodyLooksAtBesideOthersThatAreInvalid() throws {
+    let scenario = Scenario { $0.verifiesChecksums = false }
+    scenario.warmUp()
+    _ = invalid(scenario, moves: 3)
+    scenario.wait(30 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(lost.verdict == .droppedOnNode && lost.reason == .policyOrRoute && !lost.evidence.contains(.badChecksum))
+  }
+
   @Test func aWrongChecksumThatIsAnsweredIsNoLoss() {
     let scenario = warm()
     let ask = invalid(scenario, moves: 0)
