@@ -95,6 +95,7 @@ extension Engine {
       }
     }
     enterProbed(upTo: now)
+    counters.knownUntil = min(suspects.first?.asked ?? .distantFuture, probes.first.map { $0.asked + (-Self.probeDelay) } ?? .distantFuture)
   }
 
   private mutating func isUnsent(_ item: SlotQueue.Item) -> Bool {
@@ -274,8 +275,11 @@ extension Engine {
       loss.evidence.insert(isExact ? .countersExact : .countersShared)
       if !isExact { loss.lower() }
     }
-    // A failure that no candidate accounts for may have been this one's. The probe's silence does not make it surer: a drop that it missed is silent too.
-    if finding.finding == .shared { loss.lower() }
+    // A failure that no candidate accounts for may have been this one's. The probe's silence alone does not make it surer: a drop that it missed is silent
+    // too.
+    if finding.finding == .shared && !othersExplainCounters(transmission, finding) { loss.lower() }
+    // Nor can anybody say which of two equal datagrams the probe saw go.
+    if finding.finding != .quiet && probeSince <= transmission.asked && isAnotherAttemptProbed(transmission) { loss.lower() }
     // Whose translation was never seen, of him nobody can say that no translation was in the way.
     if services.first(transmission.server) < 0 && finding.finding != .quiet { loss.lower() }
   }
@@ -302,7 +306,7 @@ extension Engine {
     if isWatched && finding.finding != .quiet && finding.finding != .exact {
       loss.evidence.insert(.probeQuiet)
       weighWithoutWinner(&loss, transmission)
-      loss.lower()
+      if othersExplainCounters(transmission, finding) { loss.evidence.insert(.countersExact) } else { loss.lower() }
       return
     }
     switch finding.finding {
@@ -474,7 +478,7 @@ extension Engine {
   // MARK: Blindness
 
   /// True if the probe would have told of a clash of this transmission.
-  private func isWatched(_ transmission: Transmission) -> Bool {
+  func isWatched(_ transmission: Transmission) -> Bool {
     probeWatched(from: transmission.asked, to: transmission.asked + Self.forwardingTime)
   }
 
