@@ -477,11 +477,6 @@ extension Engine {
 
   // MARK: Blindness
 
-  /// True if the probe would have told of a clash of this transmission.
-  func isWatched(_ transmission: Transmission) -> Bool {
-    probeWatched(from: transmission.asked, to: transmission.asked + Self.forwardingTime)
-  }
-
   private mutating func blindPacketSource(_ from: Instant, _ to: Instant) -> BlindSource? {
     if blind.overlaps(.packets, from: from, to: to) { return .packets }
     if blind.overlaps(.start, from: from, to: from) { return .start }
