@@ -300,6 +300,13 @@ extension Engine {
   private mutating func weigh(_ loss: inout Loss, _ clash: ClashEvidence, _ transmission: Transmission) {
     let finding = counters.finding(around: transmission.asked)
     if clash.kind != .unforeseeable && clash.isEntrySeen { loss.evidence.insert(.winner) }
+    // An unresolved clash moves both counters (nf_ct_resolve_clash in net/netfilter/nf_conntrack_core.c at v5.10). Where drop stood still there was none:
+    // a chain was too long, or the entry was dying.
+    if counters.features.contains(.clashResolve) && finding.insertFailed > 0 && finding.drop == 0 {
+      weighWithoutWinner(&loss, transmission)
+      loss.lower()
+      return
+    }
     let isWatched = isWatched(transmission)
     if isWatched && finding.finding != .quiet && finding.finding != .exact {
       loss.evidence.insert(.probeQuiet)
@@ -475,11 +482,6 @@ extension Engine {
   }
 
   // MARK: Blindness
-
-  /// True if the probe would have told of a clash of this transmission.
-  func isWatched(_ transmission: Transmission) -> Bool {
-    probeWatched(from: transmission.asked, to: transmission.asked + Self.forwardingTime)
-  }
 
   private mutating func blindPacketSource(_ from: Instant, _ to: Instant) -> BlindSource? {
     if blind.overlaps(.packets, from: from, to: to) { return .packets }

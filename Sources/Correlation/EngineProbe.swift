@@ -14,12 +14,27 @@ extension Engine {
   ///
   /// - Parameter name: the question's name in wire form; read before the call returns.
   package mutating func observe(_ observation: ProbeObservation, name: RawSpan) {
-    guard !observation.dns.isResponse, observation.dns.opcode == 0, !observation.original.destination.address.isMulticast else { return }
+    guard !observation.dns.isResponse, observation.dns.opcode == 0, !observation.original.destination.address.isMulticast else {
+      observeForeign(observation)
+      return
+    }
     switch observation.kind {
     case .dropped: noteDropped(observation, name: name)
     case .merged: noteMerged(observation, name: name)
     case .replyOnly: break  // Its entry's own events tell of it, once its answer was delivered or came too late.
     }
+  }
+
+  /// Takes what the probe saw of a packet that is no query to anybody who reads it. No transmission can have been lost with it.
+  package mutating func observeForeign(_ observation: ProbeObservation) {
+    guard observation.kind == .dropped else { return }
+    probes.enterForeign(observation, socketKey: transmissions.socketKey(observation.original.source))
+  }
+
+  /// Takes what the probe saw of a packet that it could not read so far as a copy of it can be read: it may have been a query.
+  package mutating func observeUnread(_ observation: ProbeObservation) {
+    guard observation.kind == .dropped else { return }
+    unread.add(socketKey: transmissions.socketKey(observation.original.source), at: observation.time)
   }
 
   private mutating func noteDropped(_ observation: ProbeObservation, name: RawSpan) {
@@ -137,9 +152,11 @@ extension Engine {
     return slot >= 0
   }
 
-  /// True if a clash in this time that the probe does not tell of did not happen.
-  func probeWatched(from: Instant, to: Instant) -> Bool {
-    probeSince <= from && !blind.overlaps(.kernelProbe, from: from, to: to)
+  /// True if the probe would have told of a clash of this transmission.
+  func isWatched(_ transmission: Transmission) -> Bool {
+    let (from, to) = (transmission.asked, transmission.asked + Self.forwardingTime)
+    return probeSince <= from && !blind.overlaps(.kernelProbe, from: from, to: to)
+      && !unread.overlaps(socketKey: transmission.socketKey, from: from + (-Self.probeClockSlack), to: to)
   }
 
   // MARK: The verdict
