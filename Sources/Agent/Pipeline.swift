@@ -73,7 +73,6 @@ package final class Pipeline {
   private var needsResync = false
   private var eventsLostSeen: UInt64 = 0
   private var packetsLostSeen: UInt64 = 0
-  private var probeLostSeen: UInt64 = 0
 
   private static let ringToken = EventToken(0)
   private static let eventsToken = EventToken(1)
@@ -130,7 +129,7 @@ package final class Pipeline {
   private func openProbe() {
     guard options.probe.isWanted else { return }
     var ladder = ProbeLadder(options.probe, ports: capturedPorts, counters: accumulator.lastReadings, log: log)
-    probeFailure = ladder.failure
+    probeFailure = ladder.failure?.error
     probe = ladder.takeProbe()
     guard let descriptor = probe?.descriptor else { return }
     do throws(SetupError) {
@@ -277,33 +276,36 @@ package final class Pipeline {
   /// A drop is known before its packet's first copy is looked at.
   private func drainProbe() {
     guard probe != nil else { return }
-    var hasMore = true
-    var rounds = 0
-    while hasMore && rounds < Self.drainsPerSweep {
-      let more = probe?.drain { observation, packet, etherType in take(observation, packet, etherType) }
-      hasMore = more ?? false
-      rounds += 1
-    }
-    if hasMore { loop.requestSweep() }
-    let lost = (probe?.lost ?? 0) &+ tally.probeUndecoded
-    if lost != probeLostSeen {
-      engine.blindBegan(.kernelProbe, at: lastSweep, wall: wall(at: lastSweep), lost: lost &- probeLostSeen)
-      probeLostSeen = lost
+    let hasMore = probe?.drain { observation, bytes, packet in take(observation, bytes, packet) }
+    if hasMore == true { loop.requestSweep() }
+    let lost = probe?.lost ?? 0
+    if lost != tally.probeEventsLost {
+      engine.blindBegan(.kernelProbe, at: lastSweep, wall: wall(at: lastSweep), lost: lost &- tally.probeEventsLost)
+      tally.probeEventsLost = lost
     } else if engine.isBlind(.kernelProbe) {
       engine.blindEnded(.kernelProbe, at: clock.now, wall: clock.wallNow)
     }
   }
 
-  private func take(_ observation: ProbeObservation, _ bytes: RawSpan, _ etherType: UInt16) {
+  /// What clashes is chosen by whoever sends it: that it is no DNS message makes nothing blind.
+  private func take(_ observation: ProbeObservation, _ bytes: RawSpan, _ kept: KernelProbe.Packet) {
+    tally.probeEvents[Int(observation.kind.rawValue)] &+= 1
     do throws(DecodeError) {
-      let packet = try decoder.decode(bytes, etherType: etherType)
+      let packet = try decoder.decode(bytes, wireLength: kept.isLengthKnown ? kept.wholeLength : .max, etherType: kept.etherType)
       var observation = observation
       observation.wallTime = wall(at: observation.time)
       observation.sent = FiveTuple(source: packet.source, destination: packet.destination, protocolNumber: packet.transport.rawValue)
       observation.dns = packet.dns
       decoder.withName(in: bytes) { name in engine.observe(observation, name: name) }
     } catch {
-      tally.probeUndecoded &+= 1
+      if error.isShortage && (bytes.byteCount < kept.wholeLength || !kept.isLengthKnown) {
+        // Its question may lie in the part that could not be read; its copies show all of it.
+        tally.probeUnread &+= 1
+        engine.observeUnread(observation)
+      } else {
+        tally.probeErrors[Int(error.rawValue)] &+= 1
+        engine.observeForeign(observation)
+      }
     }
   }
 
@@ -462,37 +464,4 @@ package final class Pipeline {
 /// How finely the engine's deadlines are kept.
 private enum TimerGranularity {
   static var nanoseconds: Int64 { 10 * Nanoseconds.perMillisecond }
-}
-
-/// What the pipeline counted beside the engine.
-package struct PipelineTally: Sendable {
-  package var new: UInt64 = 0
-  package var update: UInt64 = 0
-  package var destroy: UInt64 = 0
-  package var eventsLost: UInt64 = 0
-  /// Frames taken from the ring.
-  package var frames: UInt64 = 0
-  /// As the kernel counts them: taken, still in the ring, and lost.
-  package var packets: UInt64 = 0
-  package var packetsLost: UInt64 = 0
-  /// Messages of dumps that were no entries.
-  package var dumpErrors: UInt64 = 0
-  /// By `DecodeError.rawValue`.
-  package var decodeErrors: InlineArray<16, UInt64> = .init(repeating: 0)
-  package var counters = ConntrackCounters()
-  package var features: ConntrackFeatures = []
-  package var hasCounters = false
-  /// Packets of the probe that could not be read to the end of their question.
-  package var probeUndecoded: UInt64 = 0
-  package var entries: UInt32 = 0
-  package var entriesLimit: UInt32 = 0
-
-  mutating func count(_ kind: ConntrackEvent.Kind) {
-    switch kind {
-    case .new: new &+= 1
-    case .update: update &+= 1
-    case .destroy: destroy &+= 1
-    case .dumped: break
-    }
-  }
 }
