@@ -17,7 +17,7 @@ else
 fi
 rm -f "$shared/status"
 # Two emulated processors race only while both have a real one.
-timeout -k 5 "$2" nice -n -10 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1536 -display none -monitor none -serial "file:$shared/console" -no-reboot -net none \
+timeout -k 5 "$2" nice -n -20 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1536 -display none -monitor none -serial "file:$shared/console" -no-reboot -net none \
   -virtfs local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap \
   -virtfs local,path="$shared",mount_tag=out,security_model=none,multidevs=remap \
   -kernel "$kernel/vmlinuz" "${options[@]}" -append "$arguments" </dev/null || exit 124

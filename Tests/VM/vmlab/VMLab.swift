@@ -68,6 +68,8 @@ import TestSupport
         guard let void = race.void(outcome, kernel) else { return try RowReport(name, mode, probe, reason: race.reason, outcome) }
         print("\(name) \(mode.rawValue) \(probe): void run: \(void); the kernel counted \(outcome.counters); said:")
         print(RowReport.sayings(outcome))
+        // A machine that is ended early has still said what it did.
+        fflush(nil)
         voids.append(void)
       } catch {
         return RowReport(name, mode, probe, outcome: "failed: \(error)".replacingOccurrences(of: "\n", with: " "))
