@@ -291,6 +291,13 @@ extension Engine {
   private mutating func weigh(_ loss: inout Loss, _ clash: ClashEvidence, _ transmission: Transmission) {
     let finding = counters.finding(around: transmission.asked)
     if clash.kind != .unforeseeable { loss.evidence.insert(.winner) }
+    // An unresolved clash moves both counters (nf_ct_resolve_clash in net/netfilter/nf_conntrack_core.c at v5.10). Where drop stood still there was none:
+    // a chain was too long, or the entry was dying.
+    if counters.features.contains(.clashResolve) && finding.insertFailed > 0 && finding.drop == 0 {
+      weighWithoutWinner(&loss, transmission)
+      loss.lower()
+      return
+    }
     let isWatched = isWatched(transmission)
     if isWatched && finding.finding != .quiet && finding.finding != .exact {
       loss.evidence.insert(.probeQuiet)
@@ -359,6 +366,8 @@ extension Engine {
     }
     var loss = Loss(.noAnswer, isLocal ? .localServer : .silent, .observed, evidence.union(.noCame))
     if !isObservable || !configuration.capturesOutgoing || transmission.isSentAmbiguous { loss.lower() }
+    // A copy that left in another name and was not seen to come may have been its answer.
+    if transmission.signs.marks.contains(.otherName) { loss.lower() }
     weighSilence(&loss, transmission)
     return loss
   }
@@ -412,6 +421,14 @@ extension Engine {
     if let source = eventsBlind, isLate {
       var loss = Loss(.unknown, .none, .inferred, evidence.union(.blind))
       loss.blindSource = source
+      return loss
+    }
+    if transmission.signs.marks.contains(.otherName) {
+      let marks = transmission.signs.marks
+      var loss = Loss(.answerUntranslated, marks.contains(.otherNameIsService) ? .wrongService : .none, .inferred, evidence.union(.untranslatedCopy))
+      if openedEntry { loss.evidence.insert(.answerOpenedEntry) }
+      // Seen, not concluded from what was not seen.
+      if marks.isSuperset(of: [.otherNameIsSure, .otherNameIsService]) && eventsBlind == nil { loss.grade = .observed }
       return loss
     }
     if transmission.untranslated != .zero || openedEntry {

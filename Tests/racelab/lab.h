@@ -93,3 +93,4 @@ int command_slow(int argc, char **argv);
 int command_hold(int argc, char **argv);
 int command_meddle(int argc, char **argv);
 int command_refuse(int argc, char **argv);
+int command_fill(int argc, char **argv);
