@@ -82,10 +82,18 @@ extension Engine {
     case .furtherCopy:
       break
     case .unsent, .forwarded, .exact:
+      // What never left has no answer, where leaving is seen: it may be what came to another service.
+      if credit.fit == .unsent && packet.isOutgoing && showsSent(credit.slot) && noteOtherName(packet, isSure: true) { break }
       if packet.isOutgoing { takeOutgoing(packet, for: credit.slot) } else { takeIncoming(packet, for: credit.slot) }
       // What it answers was not seen to come: it may be what came to another service.
       if packet.isOutgoing && credit.fit != .exact { _ = noteOtherName(packet, isSure: false) }
     }
+  }
+
+  @inline(never) private mutating func showsSent(_ slot: Int32) -> Bool {
+    !transmissions.slots[slot].isSentAmbiguous
+      && paths.isObservable(
+        .sent, interface: transmissions.slots[slot].askedInterface, isTranslated: services.isTranslated(transmissions.slots[slot].server), at: now)
   }
 
   /// It has its answer already. What leaves once more without having come once more is not its own.
@@ -114,14 +122,18 @@ extension Engine {
     var steps = 0
     while slot >= 0, steps < TransmissionTable.longestWalk {
       if awaits(packet, slot, isSure: isSure) {
-        let marks = transmissions.slots[slot].signs.marks
-        if !marks.contains(.otherName) {
-          markOtherName(slot, packet, isSure: isSure)
+        let waiting = transmissions.slots[slot]
+        if !waiting.signs.marks.contains(.otherName) {
+          if !waiting.hasCome || packet.time - waiting.came <= Self.lookupTime {
+            markOtherName(slot, packet, isSure: isSure)
+            return true
+          }
+        } else if packet.interface != waiting.deliveredInterface && packet.time - waiting.untranslated < Self.forwardingTime {
+          // The same copy on another device (VLAN, bridge).
           return true
+        } else if isSure && !waiting.signs.marks.contains(.otherNameIsSure) && doubted < 0 {
+          doubted = slot
         }
-        // The same copy on another device (VLAN, bridge).
-        if packet.interface != transmissions.slots[slot].deliveredInterface { return true }
-        if isSure && !marks.contains(.otherNameIsSure) && doubted < 0 { doubted = slot }
       }
       slot = transmissions.after(socket: slot)
       steps += 1
@@ -138,18 +150,18 @@ extension Engine {
       packet.dns.questionCount == 0 || waiting.questionHash == packet.dns.questionHash, waiting.state == .open, waiting.isVantageSettled,
       !waiting.isHostClient, !waiting.isProbed, !waiting.wasDelivered, waiting.server != packet.source, waiting.sentDestination != packet.source
     else { return false }
-    return waiting.hasCome ? packet.time - waiting.came <= Self.lookupTime : isSure && waiting.wasSent && waiting.asked <= packet.time
+    return waiting.hasCome || (isSure && waiting.wasSent && waiting.asked <= packet.time)
   }
 
   private mutating func markOtherName(_ slot: Int32, _ packet: PacketObservation, isSure: Bool) {
     transmissions.slots[slot].signs.marks.insert(.otherName)
     transmissions.slots[slot].deliveredInterface = packet.interface
+    if transmissions.slots[slot].untranslated == .zero { transmissions.slots[slot].untranslated = packet.time }
     guard transmissions.slots[slot].hasCome else { return }
     if isSure { transmissions.slots[slot].signs.marks.insert(.otherNameIsSure) }
     if services.first(packet.source) >= 0 || isAsked(packet.source, by: packet.destination) {
       transmissions.slots[slot].signs.marks.insert(.otherNameIsService)
     }
-    if transmissions.slots[slot].untranslated == .zero { transmissions.slots[slot].untranslated = packet.time }
   }
 
   private mutating func isAsked(_ server: Endpoint, by client: Endpoint) -> Bool {

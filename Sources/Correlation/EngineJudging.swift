@@ -97,6 +97,7 @@ extension Engine {
       }
     }
     enterProbed(upTo: now)
+    counters.knownUntil = min(suspects.first?.asked ?? .distantFuture, probes.first.map { $0.asked + (-Self.probeDelay) } ?? .distantFuture)
   }
 
   private mutating func isUnsent(_ item: SlotQueue.Item) -> Bool {
@@ -276,8 +277,11 @@ extension Engine {
       loss.evidence.insert(isExact ? .countersExact : .countersShared)
       if !isExact { loss.lower() }
     }
-    // A failure that no candidate accounts for may have been this one's. The probe's silence does not make it surer: a drop that it missed is silent too.
-    if finding.finding == .shared { loss.lower() }
+    // A failure that no candidate accounts for may have been this one's. The probe's silence alone does not make it surer: a drop that it missed is silent
+    // too.
+    if finding.finding == .shared && !othersExplainCounters(transmission, finding) { loss.lower() }
+    // Nor can anybody say which of two equal datagrams the probe saw go.
+    if finding.finding != .quiet && probeSince <= transmission.asked && isAnotherAttemptProbed(transmission) { loss.lower() }
     // Whose translation was never seen, of him nobody can say that no translation was in the way.
     if services.first(transmission.server) < 0 && finding.finding != .quiet { loss.lower() }
   }
@@ -304,7 +308,7 @@ extension Engine {
     if isWatched && finding.finding != .quiet && finding.finding != .exact {
       loss.evidence.insert(.probeQuiet)
       weighWithoutWinner(&loss, transmission)
-      loss.lower()
+      if othersExplainCounters(transmission, finding) { loss.evidence.insert(.countersExact) } else { loss.lower() }
       return
     }
     switch finding.finding {

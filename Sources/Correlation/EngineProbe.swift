@@ -111,12 +111,12 @@ extension Engine {
   }
 
   /// Takes out the drops that are older than half a second and not newer than `last`. Each moved the counters: it is a candidate, whose time has come
-  /// in the order of the others.
+  /// in the order of the others. One whose transmission was not found is none: it may be that of one which is open and looks like another loss, and
+  /// must not explain to that one what the counters say.
   mutating func enterProbed(upTo last: Instant) {
-    while let item = probes.first, item.asked <= last, now - item.asked >= Self.assessAge {
-      // Seen to be dropped just after the counters moved.
-      _ = counters.addCandidate(at: item.asked + (-Self.probeDelay))
+    while let item = probes.first, item.asked <= last + Self.probeDelay, now - item.asked >= Self.assessAge {
       let slot = probes.drops[item.slot].transmission
+      if slot != -1 { counters.addTold(at: item.asked + (-Self.probeDelay)) }
       if slot >= 0 && transmissions.slots[slot].probe == item.slot {
         // The agent slept.
         if transmissions.slots[slot].state == .open { close(slot, lost: judgeProbed(slot, probes.drops[item.slot].observation)) }
@@ -124,8 +124,33 @@ extension Engine {
       if probes.removeFirst() { count { $0.probeUnmatched &+= 1 } }
     }
   }
-  /// From the counters' step to the stamp of the drop.
-  private static let probeDelay = 20 * Nanoseconds.perMicrosecond
+  /// From the counters' step to the stamp of the drop at the longest: a reading in between counts what is told of later. Together with
+  /// `CounterHistory.lag` it leaves the rest for the stamp to be early.
+  static var probeDelay: Int64 { 200 * Nanoseconds.perMicrosecond }
+
+  /// True if no insertion failed around this transmission but those that the probe told of, each of which was another's. Then its silence says that this
+  /// one did not fail: a drop that it missed, or whose stamp did not fit, would have moved the counter too.
+  mutating func othersExplainCounters(_ transmission: Transmission, _ finding: CounterHistory.Result) -> Bool {
+    finding.isTold && isWatched(transmission) && !isAnotherAttemptProbed(transmission)
+  }
+
+  /// Attempts of one query look alike to the probe: the drop may be this one's.
+  mutating func isAnotherAttemptProbed(_ transmission: Transmission) -> Bool {
+    var slot = transmissions.first(socket: transmission.socketKey)
+    var steps = 0
+    while slot >= 0, steps < TransmissionTable.longestWalk {
+      if transmissions.slots[slot].isProbed && transmissions.slots[slot].client == transmission.client
+        && transmissions.slots[slot].server == transmission.server && transmissions.slots[slot].dnsID == transmission.dnsID
+        && transmissions.slots[slot].questionHash == transmission.questionHash
+        && (transmissions.slots[slot].asked - transmission.asked).magnitude <= UInt64(Self.forwardingTime)
+      {
+        return true
+      }
+      slot = transmissions.after(socket: slot)
+      steps += 1
+    }
+    return slot >= 0
+  }
 
   /// True if the probe would have told of a clash of this transmission.
   func isWatched(_ transmission: Transmission) -> Bool {

@@ -169,6 +169,141 @@ extension Scenario {
     #expect(lost.grade == .inferred)
   }
 
+  /// A clash that the probe tells of, each from a port of its own.
+  private func told(_ scenario: Scenario, _ index: Int) {
+    let winner = Ask(scenario, port: UInt16(43000 + index), id: UInt16(1000 + index), name: "told.example")
+    let loser = Ask(scenario, port: UInt16(43000 + index), to: scenario.secondVIP, id: UInt16(1000 + index), name: "told.example")
+    winner.entry()
+    winner.asked()
+    loser.asked()
+    scenario.probe(loser)
+    winner.sent()
+    winner.came()
+    winner.delivered()
+  }
+
+  /// A rule drops a query whose tuple a sibling holds; who failed to insert in that second was told, and was another.
+  @Test(arguments: [0, 1]) func silenceBesideFailuresThatWereAllToldRefutesAClash(untold: UInt64) throws {
+    let scenario = watched()
+    for index in 0..<3 {
+      told(scenario, index)
+      scenario.wait(50 * millisecond)
+    }
+    let winner = Ask(scenario, port: 40005, id: 2)
+    let victim = Ask(scenario, port: 40005, to: scenario.secondVIP, id: 3)
+    winner.entry()
+    winner.asked()
+    victim.asked()
+    winner.sent()
+    scenario.wait(100 * millisecond)
+    scenario.counters.insertFailed += untold
+    scenario.counters.drop += untold
+    told(scenario, 4)
+    scenario.wait(5 * second)
+    let lost = try #require(scenario.losses.first { $0.dnsID == 3 })
+    #expect(lost.verdict == .droppedOnNode && lost.evidence.contains(.probeQuiet) && lost.evidence.contains(.countersExact) == (untold == 0))
+    #expect(lost.grade == (untold == 0 ? .observed : .inferred))
+  }
+
+  /// A drop that was told of and whose stamp did not fit its copy is no proof that this copy was not dropped: neither where a winner is known, nor where
+  /// none is.
+  @Test(arguments: [true, false]) func aDropThatWasNotMatchedExplainsNothing(hasWinner: Bool) throws {
+    let scenario = watched()
+    told(scenario, 0)
+    scenario.wait(100 * millisecond)
+    let winner = Ask(scenario, port: 40005, id: 2)
+    let loser = Ask(scenario, port: 40005, to: scenario.secondVIP, id: 3)
+    scenario.probe(loser)
+    scenario.pass(20 * millisecond)
+    if hasWinner {
+      winner.entry()
+      winner.asked()
+    }
+    loser.asked()
+    if hasWinner { winner.sent() }
+    scenario.wait(100 * millisecond)
+    told(scenario, 1)
+    scenario.wait(5 * second)
+    #expect(scenario.engine.totals.probeUnmatched == 1)
+    let lost = try #require(scenario.losses.first { $0.dnsID == 3 })
+    #expect(lost.grade == .inferred)
+  }
+
+  /// Two attempts of one query are one to the probe: the drop that it told of may be either's.
+  @Test func anotherAttemptsDropExplainsNothing() throws {
+    let scenario = watched()
+    told(scenario, 0)
+    scenario.wait(100 * millisecond)
+    let loser = Ask(scenario, port: 40005, to: scenario.secondVIP, id: 3)
+    loser.asked()
+    scenario.wait(10 * millisecond)
+    loser.asked()
+    scenario.probe(loser)
+    scenario.wait(100 * millisecond)
+    told(scenario, 1)
+    scenario.wait(5 * second)
+    let unproven = scenario.losses.filter { $0.dnsID == 3 && !$0.evidence.contains(.probeDrop) }
+    #expect(unproven.map(\.grade) == [.inferred])
+  }
+
+  /// The counters are read between the step and the stamp of the drop.
+  @Test func aReadingBetweenTheStepAndTheStampIsNotSettled() throws {
+    let scenario = watched()
+    told(scenario, 0)
+    scenario.wait(300 * millisecond)
+    Ask(scenario, port: 40002, id: 3).asked()
+    scenario.wait(10 * millisecond)
+    let winner = Ask(scenario, port: 40001, id: 1)
+    let loser = Ask(scenario, port: 40001, to: scenario.secondVIP, id: 2)
+    winner.entry()
+    winner.asked()
+    loser.asked()
+    scenario.counters.insertFailed += 1
+    scenario.counters.drop += 1
+    scenario.read()
+    scenario.pass(100 * microsecond)
+    scenario.probe(loser, counted: false)
+    winner.sent()
+    scenario.wait(5 * second)
+    let lost = try #require(scenario.losses.first { $0.dnsID == 3 })
+    #expect(lost.verdict == .droppedOnNode && lost.reason == .policyOrRoute && lost.grade == .observed)
+  }
+
+  /// The reading that ends the second around has counted a clash that is not half a second old when the verdict falls: nobody can say whose that is.
+  @Test func aReadingOfWhichNotEveryCandidateIsKnownIsNotTaken() throws {
+    let scenario = watched()
+    told(scenario, 0)
+    scenario.wait(100 * millisecond)
+    scenario.pass(10 * millisecond - scenario.at.nanoseconds % (10 * millisecond))
+    Ask(scenario, port: 40002, id: 3).asked()
+    scenario.wait(480 * millisecond)
+    scenario.readsCounters = false
+    scenario.wait(49 * millisecond)
+    scenario.readsCounters = true
+    told(scenario, 1)
+    scenario.read()
+    scenario.wait(5 * second)
+    let lost = try #require(scenario.losses.first { $0.dnsID == 3 })
+    #expect(lost.verdict == .droppedOnNode && lost.reason == .policyOrRoute && lost.grade == .observed)
+  }
+
+  /// A rule's drops beside clashes without pause.
+  @Test(arguments: [2, 3, 7]) func ruleDropsBesideToldClashes(pace: Int64) {
+    let scenario = watched()
+    for index in 0..<200 {
+      told(scenario, index)
+      scenario.wait(pace * millisecond)
+      scenario.pass(Int64(index * 37 % 1000) * microsecond)
+      Ask(scenario, port: UInt16(50000 + index), id: UInt16(5000 + index), name: "rule.example", from: scenario.otherPod, device: 12).asked()
+      scenario.pass(Int64(index * 91 % 1000) * microsecond)
+    }
+    scenario.wait(10 * second)
+    let dropped = scenario.losses.filter { $0.verdict == .droppedOnNode }
+    #expect(dropped.count == 200)
+    #expect(dropped.count { $0.grade == .observed } == 200)
+    #expect(scenario.losses.count { $0.grade == .proven } == 200)
+  }
+
   /// Drops of the probe count as candidates: what else is lost in the same second is judged by what remains of the counters.
   @Test func provenDropsAccountForTheirCounters() throws {
     let scenario = Scenario()

@@ -75,6 +75,41 @@ import Testing
     try check(scenario, impact: .none, impactObserved: true)
   }
 
+  /// The answers come long after each other, each after both were asked.
+  @Test func slowAnswersOfBoth() throws {
+    let scenario = warm()
+    let (first, last) = pair(scenario)
+    forward(first)
+    scenario.wait(300 * millisecond)
+    forward(last)
+    scenario.wait(300 * millisecond)
+    answer(first, inTheNameOf: last)
+    scenario.wait(300 * millisecond)
+    answer(last, inTheNameOf: last)
+    scenario.wait(30 * second)
+    try check(scenario, impact: .failed, impactObserved: false)
+  }
+
+  /// The other query failed to insert, and the one answer left in its name: it was not answered.
+  @Test func theOtherWasLostToTheRace() throws {
+    let scenario = warm()
+    let (first, last) = pair(scenario)
+    first.entry()
+    first.asked()
+    last.asked()
+    scenario.pass(500 * microsecond)
+    first.sent()
+    scenario.counters.insertFailed += 1
+    scenario.counters.drop += 1
+    scenario.pass(500 * microsecond)
+    answer(first, inTheNameOf: last)
+    scenario.wait(30 * second)
+    let verdicts = Dictionary(uniqueKeysWithValues: scenario.losses.map { ($0.server, $0) })
+    #expect(verdicts[scenario.vip]?.reason == .wrongService && verdicts[scenario.vip]?.grade == .observed)
+    #expect(verdicts[scenario.secondVIP]?.verdict == .replyClashDropped && verdicts[scenario.secondVIP]?.grade == .observed)
+    #expect(scenario.losses.count == 2 && scenario.isConserved)
+  }
+
   /// Nobody asked the other service that: whether the client takes it is not known.
   @Test func aQuestionOfOneOnly() throws {
     let scenario = warm()

@@ -53,8 +53,9 @@ enum Start: String, CaseIterable {
       if !FileManager.default.fileExists(atPath: Self.lockdown) {
         _ = try Command.result(["mount", "-t", "securityfs", "none", "/sys/kernel/security"])
       }
-      guard FileManager.default.fileExists(atPath: Self.lockdown) else { return "this kernel has no lockdown" }
-      try (self == .integrity ? "integrity" : "confidentiality").write(toFile: Self.lockdown, atomically: false, encoding: .utf8)
+      guard let modes = try? String(contentsOfFile: Self.lockdown, encoding: .utf8) else { return "this kernel has no lockdown" }
+      let mode = self == .integrity ? "integrity" : "confidentiality"
+      if !modes.contains("[\(mode)]") { try mode.write(toFile: Self.lockdown, atomically: false, encoding: .utf8) }
     }
     return nil
   }
