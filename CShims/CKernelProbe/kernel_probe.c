@@ -51,7 +51,8 @@ static int listen_to_libbpf(enum libbpf_print_level level, const char *format, v
     return 0;
   if (strstr(text, "-- BEGIN PROG LOAD LOG --"))
     keep_verdict(text);
-  else if (!said.detail[0])
+  // The limit that libbpf could not raise is looked at apart (KernelProbeHost); what it says next is the cause.
+  else if (!said.detail[0] && !strstr(text, "Failed to bump RLIMIT_MEMLOCK"))
     keep_line(said.detail, sizeof(said.detail), strncmp(text, "libbpf: ", 8) ? text : text + 8);
   free(text);
   return 0;

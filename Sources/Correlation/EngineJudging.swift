@@ -87,6 +87,8 @@ extension Engine {
       // What the probe saw dropped is a candidate of its own.
       guard isUnsent(item), probedDrop(item.slot) == nil else { continue }
       wantsCounters = true
+      // It is judged when others have taken the place of that drop.
+      if mayBeUnread(transmissions.slots[item.slot]) { transmissions.slots[item.slot].signs.marks.insert(.unreadDrop) }
       // Connection tracking lets an invalid packet pass without an entry: it fails neither to insert nor to be given one.
       if transmissions.slots[item.slot].signs.marks.contains(.badChecksum) && configuration.verifiesChecksums { continue }
       let clash = findClash(item.slot)

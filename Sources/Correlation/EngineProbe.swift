@@ -156,7 +156,13 @@ extension Engine {
   func isWatched(_ transmission: Transmission) -> Bool {
     let (from, to) = (transmission.asked, transmission.asked + Self.forwardingTime)
     return probeSince <= from && !blind.overlaps(.kernelProbe, from: from, to: to)
-      && !unread.overlaps(socketKey: transmission.socketKey, from: from + (-Self.probeClockSlack), to: to)
+      && !transmission.signs.marks.contains(.unreadDrop) && !mayBeUnread(transmission)
+  }
+
+  /// True if the probe could not read a packet of its socket that was dropped since it was asked.
+  func mayBeUnread(_ transmission: Transmission) -> Bool {
+    unread.overlaps(
+      socketKey: transmission.socketKey, from: transmission.asked + (-Self.probeClockSlack), to: transmission.asked + Self.forwardingTime)
   }
 
   // MARK: The verdict

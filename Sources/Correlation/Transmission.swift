@@ -22,6 +22,8 @@ struct Signs: BitwiseCopyable {
     static let otherNameIsService = Marks(rawValue: 128)
     /// Of a query's head: an attempt's answer left in another name, and who takes an answer from anybody has it.
     static let mayBeTaken = Marks(rawValue: 256)
+    /// The probe saw a packet of its socket dropped that it could not read: it may have been this one.
+    static let unreadDrop = Marks(rawValue: 512)
   }
 
   /// Who sent an ICMP error about it; unspecified if nobody did.

@@ -1,7 +1,7 @@
 import Flows
 
 /// The sockets of which the probe saw a packet dropped that it could not read: it may have been a query, so its silence about one of theirs says nothing.
-/// The latest 128 drops are remembered, those of one socket in the same moment as one.
+/// The latest 512 drops are remembered, those of one socket in the same moment as one: each until its query was looked at, half a second on.
 struct UnreadDrops: ~Copyable {
   struct Item: BitwiseCopyable {
     var socketKey: UInt64
@@ -9,7 +9,7 @@ struct UnreadDrops: ~Copyable {
     var last: Instant
   }
 
-  private static let kept = 128
+  private static let kept = 512
   private static var moment: Int64 { Nanoseconds.perSecond / 10 }
   private var items = FixedArray<Item>(count: kept)
   private var next = 0

@@ -81,7 +81,7 @@ package struct KernelProbeFailure: Error, Equatable, Sendable {
   private var remedy: String {
     switch code {
     case EPERM, EACCES: refusal
-    case EINVAL: isLockedDown ? Self.lockdown : "the kernel lacks something that it needs; Linux 5.8 is the oldest that can have it"
+    case EINVAL: isLockedDown ? Self.lockdown : "the kernel lacks what it needs (Linux 5.8 is the oldest that can have it)"
     case ENOMEM:
       if step != .load {
         "free some memory"
@@ -104,7 +104,7 @@ package struct KernelProbeFailure: Error, Equatable, Sendable {
     }
   }
 
-  private static let lockdown = "kernel lockdown (confidentiality) lets no program read the kernel's memory; lockdown=integrity does"
+  private static let lockdown = "the kernel is locked down (confidentiality), and lets no program read it: boot with lockdown=integrity or none"
   private static let lockedMemory = "raise the limit of locked memory (ulimit -l; LimitMEMLOCK= in systemd), which holds for eBPF before Linux 5.11"
 
   /// Lockdown takes helpers away, so that the verifier refuses (`bpf_tracing_func_proto` in kernel/trace/bpf_trace.c), and forbids kprobes. Where

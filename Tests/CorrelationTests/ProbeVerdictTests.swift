@@ -452,9 +452,15 @@ extension Scenario {
     scenario.engine.observeUnread(scenario.drop(of: victims[0], isResponse: false))
     scenario.counters.insertFailed += 1
     scenario.counters.drop += 1
-    scenario.wait(5 * second)
+    scenario.wait(second)
+    // Long before the verdict others have pushed it out.
+    for index in 0..<1000 {
+      let other = Ask(scenario, port: UInt16(50000 + index), from: scenario.otherPod, device: 12)
+      scenario.engine.observeUnread(scenario.drop(of: other, isResponse: false))
+    }
+    scenario.wait(15 * second)
     let losses = scenario.losses.sorted { $0.dnsID < $1.dnsID }
-    #expect(losses.filter { victims.map(\.query.id).contains($0.dnsID) }.map { $0.evidence.contains(.probeQuiet) } == [false, true])
+    #expect(losses.filter { $0.server == scenario.secondVIP }.map { $0.evidence.contains(.probeQuiet) } == [false, true])
     #expect(scenario.probeBlindNanoseconds == 0)
   }
 
@@ -464,7 +470,7 @@ extension Scenario {
     for index in 0..<1000 { unread.add(socketKey: UInt64(index), at: Instant(nanoseconds: Int64(1 + index))) }
     let end = Instant(nanoseconds: 10_000)
     let known = (0..<1000).filter { unread.overlaps(socketKey: UInt64($0), from: .zero, to: end) }
-    #expect(known == Array(872..<1000))
+    #expect(known == Array(488..<1000))
     for index in 0..<1000 { unread.add(socketKey: 5000, at: Instant(nanoseconds: Int64(2000 + index))) }
     let (old, new) = (unread.overlaps(socketKey: 900, from: .zero, to: end), unread.overlaps(socketKey: 5000, from: .zero, to: end))
     let later = unread.overlaps(socketKey: 5000, from: Instant(nanoseconds: 4000), to: end)

@@ -36,9 +36,9 @@ import Testing
     }
   }
 
-  static let lockdown = "kernel lockdown (confidentiality) lets no program read the kernel's memory; lockdown=integrity does"
+  static let lockdown = "the kernel is locked down (confidentiality), and lets no program read it: boot with lockdown=integrity or none"
   static let memory = "raise the limit of locked memory (ulimit -l; LimitMEMLOCK= in systemd), which holds for eBPF before Linux 5.11"
-  static let kernelTooOld = "the kernel lacks something that it needs; Linux 5.8 is the oldest that can have it"
+  static let kernelTooOld = "the kernel lacks what it needs (Linux 5.8 is the oldest that can have it)"
 
   static let rows: [Row] = [
     Row(
