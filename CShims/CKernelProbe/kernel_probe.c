@@ -3,6 +3,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,12 +110,19 @@ static int seed(struct kernel_probe *probe, const struct kernel_probe_counters *
   return result < 0 ? -errno : 0;
 }
 
+// libbpf reads all of the kernel's type information, some eleven MiB; what it frees the allocator would keep.
+static void give_back_memory(void)
+{
+  malloc_trim(0);
+}
+
 static struct kernel_probe *fail(struct kernel_probe *probe, struct kernel_probe_failure *failure, enum kernel_probe_step step, int code)
 {
   *failure = said;
   failure->step = step;
   failure->code = code < 0 ? -code : code;
   kernel_probe_close(probe);
+  give_back_memory();
   return NULL;
 }
 
@@ -155,6 +163,7 @@ struct kernel_probe *kernel_probe_open(
   result = racetrack_probe__attach(probe->programs);
   if (result < 0)
     return fail(probe, failure, KERNEL_PROBE_ATTACH, result);
+  give_back_memory();
   return probe;
 }
 

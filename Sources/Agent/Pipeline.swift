@@ -20,23 +20,6 @@ package struct PipelineOptions {
 /// A sweep takes what the ring holds, then the events, and gives the engine the events first: an entry's NEW is queued before the packet that made
 /// it is seen to leave (`nf_conntrack_confirm` in net/netfilter/nf_conntrack_core.c runs before the tap in `dev_hard_start_xmit`).
 package final class Pipeline {
-  /// The names of `racetrack_source_up{source}`.
-  package enum Source: Int, CaseIterable {
-    case conntrack
-    case counters
-    case packets
-    case devices
-
-    package var name: StaticString {
-      switch self {
-      case .conntrack: "conntrack"
-      case .counters: "counters"
-      case .packets: "packets"
-      case .devices: "devices"
-      }
-    }
-  }
-
   /// Frames stamped less than this before a sweep wait for the next, so that copies seen on two CPUs are put in order.
   private static var reorderWindow: Int64 { 2 * Nanoseconds.perMillisecond }
   /// While packets come in the counters are read this often, so that what moves them is known to a tenth of a second.
@@ -56,6 +39,10 @@ package final class Pipeline {
   private var loop: EventLoop
   private var decoder: PacketDecoder
   private var clock = WallToMonotonic()
+  /// Frames that are decoded and wait for their turn, by the lower bits of their numbers in this sweep.
+  private var inHand: InlineArray<8, FrameInHand> = .init(repeating: FrameInHand())
+  private var decodedFrames = 0
+  private var takenFrames = 0
   private var ring: PacketRing?
   private var events: ConntrackEventSocket?
   private var requests: ConntrackRequests?
@@ -263,9 +250,9 @@ package final class Pipeline {
     var hasMore = true
     var rounds = 0
     while hasMore && rounds < Self.drainsPerSweep {
-      let more = events?.drain(prepare: { event in engine.prepare(event) }) { event in
+      let more = events?.drain(prepare: { event in engine.prepare(&event) }) { event in
         tally.count(event.kind)
-        engine.observe(event)
+        engine.observe(inHand: &event)
       }
       hasMore = more ?? false
       rounds += 1
@@ -313,8 +300,10 @@ package final class Pipeline {
   private func drainPackets(_ now: Instant) -> Int {
     let horizon = WallTime(nanoseconds: clock.wallNow.nanoseconds - Self.reorderWindow)
     let clock = clock
-    let taken = ring?.process(upTo: horizon) { header, bytes in
-      take(header, bytes, clock)
+    decodedFrames = 0
+    takenFrames = 0
+    let taken = ring?.process(upTo: horizon, lead: FrameInHand.lead, prepare: { header, bytes in decode(header, bytes, clock) }) { bytes in
+      take(bytes)
     }
     let count = taken ?? 0
     tally.frames &+= UInt64(count)
@@ -322,31 +311,73 @@ package final class Pipeline {
     return count
   }
 
-  private func take(_ header: FrameHeader, _ bytes: RawSpan, _ clock: WallToMonotonic) {
+  /// Decodes a frame ahead of its turn, so that the engine's tables are in the cache when that comes.
+  private func decode(_ header: FrameHeader, _ bytes: RawSpan, _ clock: WallToMonotonic) {
+    let place = decodedFrames & (FrameInHand.places - 1)
+    decodedFrames &+= 1
+    inHand[place].state = .nothing
     if !excluded.isEmpty && excluded.contains(header.interface) { return }
+    inHand[place].packet.time = clock.instant(of: header.stamp)
+    inHand[place].packet.wallTime = header.stamp
+    inHand[place].packet.interface = header.interface
+    inHand[place].packet.isOutgoing = header.isOutgoing
     do throws(DecodeError) {
-      var observation = try decoder.observe(
-        bytes, wireLength: Int(header.originalLength), etherType: header.protocolNumber, at: clock.instant(of: header.stamp), header.stamp,
-        on: header.interface, isOutgoing: header.isOutgoing)
-      if observation.transport == .icmp || observation.transport == .icmpv6 {
-        engine.observe(
-          RefusalObservation(
-            time: observation.time, interface: observation.interface, isOutgoing: observation.isOutgoing, error: decoder.icmpError,
-            quoted: FiveTuple(udp: observation.source, observation.destination), dns: observation.dns))
-        return
-      }
-      if header.isChecksumOpen && !header.isOutgoing && observation.transport == .udp && !observation.dns.isResponse {
-        observation.hasBadChecksum = UDPChecksum.isWrong(bytes, etherType: header.protocolNumber) == true
-      }
-      let start = decoder.nameOffset
-      if start >= 0 {
-        engine.observe(observation, name: bytes.extracting(start..<(start + decoder.nameLength)))
-      } else {
-        decoder.withName(in: bytes) { name in engine.observe(observation, name: name) }
-      }
+      try decoder.observe(
+        bytes, wireLength: Int(header.originalLength), etherType: header.protocolNumber, into: &inHand[place].packet)
     } catch {
       tally.decodeErrors[Int(error.rawValue)] &+= 1
+      return
     }
+    let transport = inHand[place].packet.transport
+    let isQuery = transport == .udp && !inHand[place].packet.dns.isResponse && !header.isOutgoing
+    if isQuery && header.isChecksumOpen {
+      inHand[place].packet.hasBadChecksum = UDPChecksum.isWrong(bytes, etherType: header.protocolNumber) == true
+    }
+    if transport == .icmp || transport == .icmpv6 || decoder.nameOffset < 0 {
+      inHand[place].state = .again
+      inHand[place].etherType = header.protocolNumber
+      inHand[place].wireLength = Int(header.originalLength)
+      return
+    }
+    inHand[place].state = .plain
+    inHand[place].nameStart = decoder.nameOffset
+    inHand[place].nameEnd = decoder.nameOffset &+ decoder.nameLength
+    // What its query touched a moment before is there for any other.
+    if isQuery {
+      engine.prepare(
+        id: inHand[place].packet.dns.id, questionHash: inHand[place].packet.dns.questionHash, client: inHand[place].packet.source)
+    }
+  }
+
+  /// Gives the engine the next of the frames that were decoded.
+  private func take(_ bytes: RawSpan) {
+    let place = takenFrames & (FrameInHand.places - 1)
+    takenFrames &+= 1
+    switch inHand[place].state {
+    case .nothing: break
+    case .plain: engine.observe(inHand[place].packet, name: bytes.extracting(inHand[place].nameStart..<inHand[place].nameEnd))
+    case .again: takeAgain(&inHand[place], bytes)
+    }
+  }
+
+  /// An ICMP error, or a name in more than one piece: the decoder has forgotten it, as other frames were decoded since.
+  private func takeAgain(_ frame: inout FrameInHand, _ bytes: RawSpan) {
+    let hasBadChecksum = frame.packet.hasBadChecksum
+    do throws(DecodeError) {
+      try decoder.observe(bytes, wireLength: frame.wireLength, etherType: frame.etherType, into: &frame.packet)
+    } catch {
+      return
+    }
+    let packet = frame.packet
+    if packet.transport == .icmp || packet.transport == .icmpv6 {
+      engine.observe(
+        RefusalObservation(
+          time: packet.time, interface: packet.interface, isOutgoing: packet.isOutgoing, error: decoder.icmpError,
+          quoted: FiveTuple(udp: packet.source, packet.destination), dns: packet.dns))
+      return
+    }
+    frame.packet.hasBadChecksum = hasBadChecksum
+    decoder.withName(in: bytes) { name in engine.observe(frame.packet, name: name) }
   }
 
   // MARK: Losses of our own
@@ -461,7 +492,8 @@ package final class Pipeline {
   }
 }
 
-/// How finely the engine's deadlines are kept.
+/// How finely the engine's deadlines are kept: a little longer than a sweep takes to come, so that none falls due just before it and costs a sweep of
+/// its own.
 private enum TimerGranularity {
-  static var nanoseconds: Int64 { 10 * Nanoseconds.perMillisecond }
+  static var nanoseconds: Int64 { 12 * Nanoseconds.perMillisecond }
 }

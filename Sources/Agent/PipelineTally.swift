@@ -1,5 +1,24 @@
 package import Flows
 
+extension Pipeline {
+  /// The names of `racetrack_source_up{source}`.
+  package enum Source: Int, CaseIterable {
+    case conntrack
+    case counters
+    case packets
+    case devices
+
+    package var name: StaticString {
+      switch self {
+      case .conntrack: "conntrack"
+      case .counters: "counters"
+      case .packets: "packets"
+      case .devices: "devices"
+      }
+    }
+  }
+}
+
 /// What the pipeline counted beside the engine.
 package struct PipelineTally: Sendable {
   package var new: UInt64 = 0

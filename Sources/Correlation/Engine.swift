@@ -179,7 +179,9 @@ package struct Engine: ~Copyable {
       let slot = timers.popDue(self.now)
       if slot < 0 { break }
       // A quarter of a second old: it has left the cache since.
-      transmissions.slots.prefetch(timers.afterNext(), lines: 4)
+      let upcoming = timers.upcoming()
+      transmissions.slots.prefetch(upcoming.third, lines: 4)
+      if upcoming.next >= 0 { transmissions.prefetchChains(upcoming.next) }
       fire(slot)
     }
   }

@@ -2,18 +2,31 @@ package import Flows
 
 extension Engine {
   /// Says that this event is observed soon: what it needs of memory is fetched meanwhile.
-  package mutating func prepare(_ event: ConntrackEvent) {
-    if event.kind == .new { entries.prepare(event) }
+  package mutating func prepare(_ event: inout ConntrackEvent) {
+    if event.kind == .new { entries.prepare(&event) }
+  }
+
+  /// Says that a query on its way in is observed soon: what is looked up for it in any case is fetched meanwhile.
+  package mutating func prepare(id: UInt16, questionHash: UInt64, client: Endpoint) {
+    transmissions.prefetch(question: transmissions.questionKey(id: id, questionHash: questionHash))
+    transmissions.prefetch(socket: transmissions.socketKey(client))
+    transmissions.prefetchUpcoming()
   }
 
   /// Takes a conntrack event, or an entry of a dump. Only UDP is judged.
   package mutating func observe(_ event: ConntrackEvent) {
+    var event = event
+    observe(inHand: &event)
+  }
+
+  /// The same where it stands; it is not changed.
+  package mutating func observe(inHand event: inout ConntrackEvent) {
     guard event.original.protocolNumber == TransportProtocol.udp.rawValue else { return }
     let isClash = event.status.contains(.natClash)
     switch event.kind {
     case .new, .dumped:
-      _ = entries.insert(event, isNATClash: false)
-      learn(event)
+      _ = entries.insert(&event, isNATClash: false)
+      learn(&event)
     case .update:
       guard isClash else { return }
       let slot = clashEntry(event)
@@ -34,13 +47,14 @@ extension Engine {
   private mutating func clashEntry(_ event: ConntrackEvent) -> Int32 {
     let known = entries.find(reply: event.reply, zone: event.zone, natClash: true)
     if known >= 0 && !entries.entries[known].isDestroyed { return known }
-    learn(event)
-    return entries.insert(event, isNATClash: true)
+    var event = event
+    learn(&event)
+    return entries.insert(&event, isNATClash: true)
   }
 
-  private mutating func learn(_ event: ConntrackEvent) {
+  private mutating func learn(_ event: inout ConntrackEvent) {
     guard configuration.ports.contains(event.original.destination.port) else { return }
-    services.learn(event)
+    services.learn(&event)
     if event.reply.source.port != event.original.destination.port { learnPort(event.reply.source.port) }
   }
 

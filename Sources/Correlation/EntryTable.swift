@@ -33,6 +33,7 @@ struct Entry: BitwiseCopyable {
 struct EntryTable: ~Copyable {
   /// Entries of one hash looked at: zones and former holders of a tuple, the newest first.
   static let longestWalk = 128
+  private static var replacedAhead: UInt32 { 8 }
 
   struct Link: BitwiseCopyable {
     /// Number of the next older entry of the chain.
@@ -95,13 +96,15 @@ struct EntryTable: ~Copyable {
   }
 
   /// Asks for the places that `insert` will look up.
-  mutating func prepare(_ event: ConntrackEvent) {
+  mutating func prepare(_ event: inout ConntrackEvent) {
+    // What the next of them replaces was written a round of the ring ago.
+    entries.prefetch(place(newest &+ Self.replacedAhead), lines: 2)
     originalHeads.prefetch(Int32(bucket(tag(hash(event.original.source, event.original.destination)))))
     replyHeads.prefetch(Int32(bucket(tag(hash(event.reply.source, event.reply.destination)))))
   }
 
   /// Enters a NEW, a dumped entry, or a NAT_CLASH entry; what held the same place before is replaced.
-  mutating func insert(_ event: ConntrackEvent, isNATClash: Bool) -> Int32 {
+  mutating func insert(_ event: inout ConntrackEvent, isNATClash: Bool) -> Int32 {
     if event.kind == .dumped && !isNATClash {
       // A dump tells nothing new of an entry that stands; its time is that of its NEW.
       let former = find(original: event.original, zone: event.zone)

@@ -72,6 +72,9 @@ struct SlotPool: ~Copyable {
     return neverUsed - 1
   }
 
+  /// The slot that is taken after `number` others, as far as it was used before; -1 if it was not.
+  @inline(__always) func upcoming(_ number: Int) -> Int32 { freedCount > number ? freed[freedCount &- 1 &- number] : -1 }
+
   mutating func give(back slot: Int32) {
     freed[freedCount] = slot
     freedCount += 1
@@ -102,6 +105,10 @@ struct ChainIndex: ~Copyable {
     heads = FixedArray(count: buckets)
     links = FixedArray(count: capacity)
   }
+
+  @inline(__always) func prefetch(_ hash: UInt64) { heads.prefetch(Int32(truncatingIfNeeded: hash & mask)) }
+
+  @inline(__always) func prefetch(link slot: Int32) { links.prefetch(slot) }
 
   /// The newest slot of the bucket, or -1.
   @inline(__always) func first(_ hash: UInt64) -> Int32 { heads[Int(hash & mask)] &- 1 }

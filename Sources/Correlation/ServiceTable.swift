@@ -103,7 +103,7 @@ struct ServiceTable: ~Copyable {
   }
 
   /// Learns from an entry. Entries without translation teach nothing.
-  mutating func learn(_ event: ConntrackEvent) {
+  mutating func learn(_ event: inout ConntrackEvent) {
     let sourceTranslated = event.isSourceTranslated
     guard sourceTranslated || event.isDestinationTranslated else { return }
     let service = event.original.destination

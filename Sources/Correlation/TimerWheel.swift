@@ -62,10 +62,12 @@ struct TimerWheel: ~Copyable {
     }
   }
 
-  /// The slot that fires after the next one, as far as both are due in the same tick; -1 if there is none.
-  func afterNext() -> Int32 {
-    let head = heads[Int(currentTick & Int64(Self.slots - 1))]
-    return head == 0 ? -1 : links[head - 1].next - 1
+  /// The slot that fires next and the one that fires two after it, as far as they are due in the same tick; -1 where there is none.
+  func upcoming() -> (next: Int32, third: Int32) {
+    let next = heads[Int(currentTick & Int64(Self.slots - 1))] &- 1
+    guard next >= 0 else { return (-1, -1) }
+    let second = links[next].next &- 1
+    return (next, second < 0 ? -1 : links[second].next &- 1)
   }
 
   /// When the next timer is due, to the tick; nil when none is set. Looks at most `slots` buckets ahead.

@@ -64,6 +64,23 @@ struct TransmissionTable: ~Copyable {
   @inline(__always) func first(socket key: UInt64) -> Int32 { bySocket.match(bySocket.first(key), key) }
   @inline(__always) func after(socket slot: Int32) -> Int32 { bySocket.nextAlike(slot) }
 
+  /// Asks for the place where a chain begins.
+  @inline(__always) func prefetch(question key: UInt64) { byQuestion.prefetch(key) }
+  @inline(__always) func prefetch(socket key: UInt64) { bySocket.prefetch(key) }
+
+  /// Asks for the slot that a transmission gets which opens soon.
+  @inline(__always) func prefetchUpcoming() { slots.prefetch(pool.upcoming(Self.openedAhead), lines: 4) }
+  /// About so many are opened between a query's decoding and its turn.
+  private static var openedAhead: Int { 2 }
+
+  /// Asks for what giving back a slot looks at, whose own lines are there.
+  @inline(__always) mutating func prefetchChains(_ slot: Int32) {
+    byQuestion.prefetch(questionKey(id: slots[slot].dnsID, questionHash: slots[slot].questionHash))
+    byQuestion.prefetch(link: slot)
+    bySocket.prefetch(slots[slot].socketKey)
+    bySocket.prefetch(link: slot)
+  }
+
   /// Client address and name of a query that waits: where an attempt from another port looks for its predecessor.
   func stalledKey(_ client: IPAddress, _ nameHash: UInt64) -> UInt64 {
     var hash = SeededHash(seed: seed)

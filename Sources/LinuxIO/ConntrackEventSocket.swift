@@ -38,6 +38,7 @@ package struct ConntrackEventSocket: ~Copyable {
     unsafe self.events = events
     unsafe records = .allocate(capacity: Int(CONNTRACK_BATCH))
     unsafe batch = .allocate(capacity: Int(CONNTRACK_BATCH))
+    unsafe batch.initialize(repeating: ConntrackEvent.blank, count: Int(CONNTRACK_BATCH))
     lastDrops = unsafe UInt32(truncatingIfNeeded: max(0, conntrack_events_drops(events)))
     // Drops before the caller's first look count as lost: nothing could be read yet.
     totalLost = UInt64(lastDrops)
@@ -76,10 +77,10 @@ package struct ConntrackEventSocket: ~Copyable {
   ///
   /// `readAt` of an event is taken after it was received, so the event is never younger.
   ///
-  /// - Parameter prepare: gets each event a few before `body` does.
+  /// - Parameter prepare: gets each event a few before `body` does. Events are lent where they stand: `inout` spares copies of them.
   /// - Returns: true if `limit` was reached and more may be queued.
   package mutating func drain(
-    limit: Int = Self.messagesPerDrain, prepare: (ConntrackEvent) -> Void = { _ in }, _ body: (ConntrackEvent) -> Void
+    limit: Int = Self.messagesPerDrain, prepare: (inout ConntrackEvent) -> Void = { _ in }, _ body: (inout ConntrackEvent) -> Void
   ) -> Bool {
     var budget = max(0, limit)
     var drained = false
@@ -93,10 +94,10 @@ package struct ConntrackEventSocket: ~Copyable {
       let readAt = Instant(nanoseconds: conntrack_now())
       for index in 0..<Int(count) + Self.lead {
         if index < Int(count) {
-          unsafe (batch + index).initialize(to: ConntrackEvent(records + index, readAt: readAt))
-          prepare(unsafe batch[index])
+          unsafe batch[index].take(records + index, readAt: readAt)
+          unsafe prepare(&batch[index])
         }
-        if index >= Self.lead { body(unsafe batch[index - Self.lead]) }
+        if index >= Self.lead { unsafe body(&batch[index - Self.lead]) }
       }
     }
     return !drained

@@ -41,20 +41,37 @@ package enum ConntrackMessage {
 }
 
 extension ConntrackEvent {
+  static var blank: ConntrackEvent {
+    let tuple = FiveTuple(udp: .none, .none)
+    return ConntrackEvent(kind: .update, original: tuple, reply: tuple, readAt: .zero)
+  }
+
   /// - Parameter kind: in place of the record's own; a dump's entries look like updates.
-  @inline(__always) init(_ record: UnsafePointer<conntrack_record>, kind: Kind? = nil, readAt: Instant) {
-    unsafe self.init(
-      kind: kind ?? Kind(rawValue: record.pointee.kind) ?? .update, original: FiveTuple(record.pointee.original),
-      reply: FiveTuple(record.pointee.reply), zone: record.pointee.zone, status: ConntrackStatus(rawValue: record.pointee.status),
-      id: record.pointee.id, mark: record.pointee.mark, start: record.pointee.start, stop: record.pointee.stop, readAt: readAt)
+  init(_ record: UnsafePointer<conntrack_record>, kind: Kind? = nil, readAt: Instant) {
+    self = .blank
+    unsafe take(record, readAt: readAt)
+    if let kind { self.kind = kind }
+  }
+
+  /// Writes the record over this one, field by field: to build an event and copy it here costs more than to parse it.
+  @inline(__always) mutating func take(_ record: UnsafePointer<conntrack_record>, readAt: Instant) {
+    kind = unsafe Kind(rawValue: record.pointee.kind) ?? .update
+    unsafe original.take(record.pointee.original)
+    unsafe reply.take(record.pointee.reply)
+    zone = unsafe record.pointee.zone
+    status = unsafe ConntrackStatus(rawValue: record.pointee.status)
+    id = unsafe record.pointee.id
+    mark = unsafe record.pointee.mark
+    start = unsafe record.pointee.start
+    stop = unsafe record.pointee.stop
+    self.readAt = readAt
   }
 }
 
 extension FiveTuple {
-  @inline(__always) fileprivate init(_ tuple: conntrack_tuple) {
-    self.init(
-      source: Endpoint(IPAddress(high: tuple.source_high, low: tuple.source_low), tuple.source_port),
-      destination: Endpoint(IPAddress(high: tuple.destination_high, low: tuple.destination_low), tuple.destination_port),
-      protocolNumber: tuple.protocol)
+  @inline(__always) fileprivate mutating func take(_ tuple: conntrack_tuple) {
+    source = Endpoint(IPAddress(high: tuple.source_high, low: tuple.source_low), tuple.source_port)
+    destination = Endpoint(IPAddress(high: tuple.destination_high, low: tuple.destination_low), tuple.destination_port)
+    protocolNumber = tuple.protocol
   }
 }

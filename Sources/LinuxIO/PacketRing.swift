@@ -54,7 +54,9 @@ package struct PacketRingOptions: Sendable {
 @safe package struct PacketRing: ~Copyable {
   private let socket: Descriptor
   private let memory: UnsafeMutableRawPointer
+  /// A power of two, and which.
   private let blockSize: Int
+  private let blockShift: Int
   private let blockCount: Int
   private let snapLength: UInt32
   /// Frames of each block that are not processed yet. Written for blocks that are collected only.
@@ -103,6 +105,7 @@ package struct PacketRingOptions: Sendable {
     self.socket = socket
     unsafe memory = mapped
     blockSize = Int(options.blockSize)
+    blockShift = blockSize.trailingZeroBitCount
     blockCount = Int(options.blockCount)
     snapLength = options.snapLength
     unsafe waiting = .allocate(capacity: blockCount)
@@ -188,16 +191,32 @@ package struct PacketRingOptions: Sendable {
   /// - Returns: the number of frames lent.
   @discardableResult
   package mutating func process(upTo horizon: WallTime, _ body: (FrameHeader, RawSpan) -> Void) -> Int {
+    process(upTo: horizon, lead: 0, prepare: body) { _ in }
+  }
+
+  /// The same in two steps, both in order of time.
+  ///
+  /// - Parameters:
+  ///   - lead: how many frames `prepare` is ahead of `body`.
+  ///   - prepare: gets a frame's description and its bytes.
+  ///   - body: gets the bytes once more; they are gone when it returns.
+  package mutating func process(upTo horizon: WallTime, lead: Int, prepare: (FrameHeader, RawSpan) -> Void, _ body: (RawSpan) -> Void) -> Int {
     let number = dueFrames(horizon)
-    for index in 0..<number {
-      let offset = Int(order[index].offset)
+    for index in 0..<(number &+ lead) {
+      if index < number {
+        let offset = Int(order[index].offset)
+        let frame = unsafe clinux_frame_read(memory + offset)
+        let header = FrameHeader(
+          stamp: WallTime(nanoseconds: frame.stamp_ns), interface: frame.interface, isOutgoing: frame.packet_type == UInt8(PACKET_OUTGOING),
+          isChecksumOpen: frame.is_checksum_open != 0, protocolNumber: frame.protocol, vlan: frame.vlan, originalLength: frame.length)
+        prepare(header, unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory + offset + Int(frame.data)), byteCount: Int(frame.captured)))
+      }
+      let due = index &- lead
+      guard due >= 0 else { continue }
+      let offset = Int(order[due].offset)
       let frame = unsafe clinux_frame_read(memory + offset)
-      let header = FrameHeader(
-        stamp: WallTime(nanoseconds: frame.stamp_ns), interface: frame.interface, isOutgoing: frame.packet_type == UInt8(PACKET_OUTGOING),
-        isChecksumOpen: frame.is_checksum_open != 0, protocolNumber: frame.protocol, vlan: frame.vlan, originalLength: frame.length)
-      let bytes = unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory + offset + Int(frame.data)), byteCount: Int(frame.captured))
-      body(header, bytes)
-      let block = offset / blockSize
+      body(unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory + offset + Int(frame.data)), byteCount: Int(frame.captured)))
+      let block = offset &>> blockShift
       unsafe waiting[block] &-= 1
       if unsafe waiting[block] == 0 { release(block) }
     }

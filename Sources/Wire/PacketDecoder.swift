@@ -14,6 +14,7 @@ package struct PacketDecoder: Sendable {
   /// The last packet was the first of several fragments.
   private var isFirstFragment = false
   private let hashSeed: UInt64
+  private var lastQuestion = LastQuestion()
 
   /// - Parameter hashSeed: seeds `questionHash` and `nameHash`; messages are comparable only under one seed.
   package init(hashSeed: UInt64) {
@@ -29,43 +30,48 @@ package struct PacketDecoder: Sendable {
   package mutating func decode(
     _ bytes: RawSpan, wireLength: Int = .max, etherType: UInt16
   ) throws(DecodeError) -> DecodedPacket {
-    let packet = try observe(bytes, wireLength: wireLength, etherType: etherType, at: .zero, WallTime(nanoseconds: 0), on: 0, isOutgoing: false)
+    var packet = PacketObservation(
+      time: .zero, wallTime: WallTime(nanoseconds: 0), interface: 0, isOutgoing: false, source: .none, destination: .none, dns: DNSMessage())
+    try observe(bytes, wireLength: wireLength, etherType: etherType, into: &packet)
     return DecodedPacket(
       source: packet.source, destination: packet.destination, transport: packet.transport, isFirstFragment: isFirstFragment, dns: packet.dns)
   }
 
-  /// The same as an observation, for which the time and the device are the caller's. Of an ICMP error: the datagram that it quotes.
+  /// The same into an observation, where it stands: all but its time and its device, which are the caller's. Of an ICMP error: the datagram that it
+  /// quotes. What a refused packet leaves there means nothing.
   package mutating func observe(
-    _ bytes: RawSpan, wireLength: Int, etherType: UInt16, at time: Instant, _ wallTime: WallTime, on interface: UInt32, isOutgoing: Bool
-  ) throws(DecodeError) -> PacketObservation {
+    _ bytes: RawSpan, wireLength: Int, etherType: UInt16, into packet: inout PacketObservation
+  ) throws(DecodeError) {
     nameLength = 0
     nameOffset = 0
     let header = try NetworkHeader.decode(bytes, wireLength: wireLength, etherType: etherType)
     isFirstFragment = header.isFirstFragment
     let limit = min(bytes.byteCount, header.end)
     let transport = header.payload
+    packet.hasBadChecksum = false
     if header.transport == .icmp || header.transport == .icmpv6 {
       let quoted = try decodeError(bytes.extracting(first: limit), header)
-      return PacketObservation(
-        time: time, wallTime: wallTime, interface: interface, isOutgoing: isOutgoing, source: quoted.source, destination: quoted.destination,
-        transport: quoted.transport, dns: quoted.dns)
+      packet.source = quoted.source
+      packet.destination = quoted.destination
+      packet.transport = quoted.transport
+      packet.dns = quoted.dns
+      return
     }
     guard limit &- transport >= header.transport.headerLength else {
       throw header.transport == .udp ? .truncatedUDP : .truncatedTCP
     }
     // Both transports begin with source and destination port; UDP's length follows.
     let words = bytes.uint64(at: transport)
-    var packet = PacketObservation(
-      time: time, wallTime: wallTime, interface: interface, isOutgoing: isOutgoing,
-      source: Endpoint(header.source, UInt16(truncatingIfNeeded: words >> 48)),
-      destination: Endpoint(header.destination, UInt16(truncatingIfNeeded: words >> 32)), transport: header.transport, dns: DNSMessage())
-    guard header.transport == .udp else { return packet }
+    packet.source = Endpoint(header.source, UInt16(truncatingIfNeeded: words >> 48))
+    packet.destination = Endpoint(header.destination, UInt16(truncatingIfNeeded: words >> 32))
+    packet.transport = header.transport
+    packet.dns = DNSMessage()
+    guard header.transport == .udp else { return }
     let length = Int(words >> 16 & 0xFFFF)
     // The first of several fragments states the length of the whole datagram.
     guard length >= 8, header.isFirstFragment || length <= header.end &- transport else { throw .badUDPLength }
     let start = transport &+ 8
     try decodeMessage(bytes.extracting(start..<min(limit, transport &+ length)), at: start, into: &packet.dns)
-    return packet
   }
 
   /// Lends the last decoded name: labels as sent, compression undone, the root's zero byte included. Empty where there was none.
@@ -91,7 +97,15 @@ package struct PacketDecoder: Sendable {
     dns.responseCode = flags & 0x000F
     dns.questionCount = UInt16(truncatingIfNeeded: words >> 16)
     var offset = DNSHeader.length
-    if dns.questionCount > 0 {
+    if dns.questionCount > 0 && lastQuestion.isRepeated(by: message) {
+      nameLength = lastQuestion.length &- 4
+      nameOffset = start &+ DNSHeader.length
+      dns.queryType = UInt16(truncatingIfNeeded: lastQuestion.typeAndClass >> 16)
+      dns.queryClass = UInt16(truncatingIfNeeded: lastQuestion.typeAndClass)
+      dns.nameHash = lastQuestion.nameHash
+      dns.questionHash = lastQuestion.questionHash
+      offset = DNSHeader.length &+ lastQuestion.length
+    } else if dns.questionCount > 0 {
       var hash = SeededHash(seed: hashSeed)
       let length: Int
       let next: Int
@@ -116,6 +130,9 @@ package struct PacketDecoder: Sendable {
       dns.nameHash = hash.finish()
       hash.combine(UInt64(typeAndClass))
       dns.questionHash = hash.finish()
+      if offsetInPacket >= 0 {
+        lastQuestion.note(message, length: length &+ 4, typeAndClass, nameHash: dns.nameHash, questionHash: dns.questionHash)
+      }
     }
     if message.uint16(at: DNSHeader.additionalCount) > 0, let record = OPTRecord.find(message, from: offset) {
       dns.hasEDNS = true

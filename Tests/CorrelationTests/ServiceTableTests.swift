@@ -15,8 +15,12 @@ import Testing
     var table = ServiceTable(capacity: 8192, seed: 1)
     let service = endpoint("10.96.0.10")
     let other = endpoint("10.96.0.11")
-    table.learn(entry(other, 9))
-    for backend in 0..<5000 { table.learn(entry(service, UInt32(backend))) }
+    var first = entry(other, 9)
+    table.learn(&first)
+    for backend in 0..<5000 {
+      var event = entry(service, UInt32(backend))
+      table.learn(&event)
+    }
     let used = table.count
     #expect(used == ServiceTable.widest + 1)
     for backend in 4950..<5000 {

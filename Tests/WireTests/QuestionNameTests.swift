@@ -32,6 +32,32 @@ import Wire
     #expect(Set([a.nameHash, other.nameHash, otherSeed.nameHash]).count == 3)
   }
 
+  /// A decoder keeps its last question, for the packet's next copy: what it says of any packet must be what one that saw no other says.
+  @Test func aDecoderSaysTheSameWhateverItSawBefore() throws {
+    var packets: [Packet] = [Golden.queryA, Golden.mixedCaseQuery, Golden.rootQuery, Golden.queryA]
+    for length in [1, 3, 4, 5, 11, 12, 13, 27, 59, 60, 61, 68, 255] {
+      let packet = Packet(query: longName(length))
+      packets += [packet, packet, Packet(query: longName(length), type: 28)]
+      for offset in packet.dnsOffset..<packet.bytes.count {
+        packets += [packet, packet.with(packet.bytes[offset] ^ 1, at: offset), packet, packet.with(0xC0, at: offset)]
+      }
+      for count in packet.dnsOffset..<packet.bytes.count { packets += [packet, packet.prefix(count)] }
+    }
+    var used = PacketDecoder(hashSeed: 1)
+    for packet in packets {
+      var fresh = PacketDecoder(hashSeed: 1)
+      let expected = Result { () throws(DecodeError) in try fresh.decode(packet) }
+      let found = Result { () throws(DecodeError) in try used.decode(packet) }
+      switch (expected, found) {
+      case (.success(let a), .success(let b)):
+        #expect(a.source == b.source && a.destination == b.destination && a.transport == b.transport && a.dns == b.dns)
+        #expect(fresh.name(in: packet) == used.name(in: packet) && fresh.nameOffset == used.nameOffset)
+      case (.failure(let a), .failure(let b)): #expect(a == b)
+      default: Issue.record("\(expected) and \(found) of \(packet.bytes)")
+      }
+    }
+  }
+
   /// Every length from the root to the longest name, so that each remainder of the eight-byte steps is met.
   @Test func everyLength() throws {
     var hashes: Set<UInt64> = []
