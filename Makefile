@@ -9,6 +9,8 @@ BUILD_PACKAGES := libbpf-dev libmnl-dev libnetfilter-conntrack-dev libmicrohttpd
 RUN_PACKAGES := iproute2 nftables
 # What the committed skeleton of the kernel probe is made with, besides the Swift toolchain's clang.
 PROBE_PACKAGES := libbpf-dev bpftool
+# Headers to compile the C sources for the other architecture with.
+CHECK_PACKAGES := $(BUILD_PACKAGES) $(PROBE_PACKAGES) libc6-dev-arm64-cross
 IMAGE_PACKAGES := buildah mmdebstrap curl prometheus
 DEPLOY_PACKAGES := prometheus python3-venv
 BENCH_PACKAGES := conntrack tcpdump curl procps python3
@@ -19,7 +21,7 @@ TEST_PACKAGES += gcc musl-tools libc-ares-dev bind9-dnsutils dnsmasq-base unboun
 # Real kernels under qemu.
 KERNEL_PACKAGES := qemu-system-x86 busybox-static kmod xz-utils iptables ipvsadm conntrack bsdextrautils
 
-.PHONY: help build run demo test score kernels check probe bench bench-probe image clean deploy-check build-packages run-packages test-packages kernel-packages bench-packages image-packages deploy-packages probe-packages
+.PHONY: help build run demo test score kernels check probe bench bench-probe image clean deploy-check build-packages run-packages test-packages kernel-packages bench-packages image-packages deploy-packages probe-packages check-packages
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,7 +59,7 @@ bench-probe: build run-packages bench-packages ## what the kernel probe costs by
 probe: probe-packages ## compile the kernel probe's eBPF and make its skeleton anew, which is committed
 	CShims/CKernelProbe/generate.sh
 
-check: probe-packages ## formatting, what the house rules forbid, and whether the probe's skeleton is what its source makes
+check: check-packages ## formatting, what the house rules forbid, whether the probe's skeleton is what its source makes, and the C sources on arm64
 	@Tests/check.sh
 
 deploy-check: deploy-packages ## the alert rules with their tests, and the manifest
@@ -94,6 +96,8 @@ image-packages:
 	$(call install,$(IMAGE_PACKAGES))
 deploy-packages:
 	$(call install,$(DEPLOY_PACKAGES))
+check-packages:
+	$(call install,$(CHECK_PACKAGES))
 probe-packages:
 	$(call install,$(PROBE_PACKAGES))
 bench-packages:

@@ -73,16 +73,14 @@ struct bpf_array {
   void *pptrs[0];
 };
 
-// Arguments and return value, by the fields that only this architecture's struct pt_regs has.
+// Arguments, return value and stack, by the fields that only this architecture's struct pt_regs has.
 struct pt_regs___x86 {
-  unsigned long di, si, ax;
+  unsigned long di, si, ax, sp;
 };
 struct pt_regs___arm64 {
   unsigned long regs[31];
+  unsigned long sp;
   unsigned long pstate;
-};
-struct pt_regs___riscv {
-  unsigned long epc, a0, a1;
 };
 
 #pragma clang attribute pop

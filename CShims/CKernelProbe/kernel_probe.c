@@ -20,17 +20,41 @@ struct kernel_probe {
   size_t capacity, count;
 };
 
-// The first line that libbpf had to say during one set-up. Set-up is one thread's business.
-static char said[160];
+// What libbpf and the verifier had to say during one set-up. Set-up is one thread's business.
+static struct kernel_probe_failure said;
+
+static void keep_line(char *into, size_t size, const char *from)
+{
+  size_t length = strcspn(from, "\n");
+
+  snprintf(into, size, "%.*s", (int)length, from);
+}
+
+// The verifier's log comes in one warning: instructions, what is wrong with the last of them, and a line of statistics.
+static void keep_verdict(const char *log)
+{
+  const char *end = strstr(log, "\nprocessed "), *line;
+
+  if (!end)
+    end = strstr(log, "\n-- END PROG LOAD LOG");
+  if (!end)
+    return;
+  for (line = end; line > log && line[-1] != '\n'; line--)
+    ;
+  keep_line(said.verdict, sizeof(said.verdict), line);
+}
 
 static int listen_to_libbpf(enum libbpf_print_level level, const char *format, va_list arguments)
 {
-  if (level == LIBBPF_WARN && !said[0]) {
-    vsnprintf(said, sizeof(said), format, arguments);
-    said[strcspn(said, "\n")] = 0;
-    if (!strncmp(said, "libbpf: ", 8))
-      memmove(said, said + 8, strlen(said + 8) + 1);
-  }
+  char *text;
+
+  if (level != LIBBPF_WARN || vasprintf(&text, format, arguments) < 0)
+    return 0;
+  if (strstr(text, "-- BEGIN PROG LOAD LOG --"))
+    keep_verdict(text);
+  else if (!said.detail[0])
+    keep_line(said.detail, sizeof(said.detail), strncmp(text, "libbpf: ", 8) ? text : text + 8);
+  free(text);
   return 0;
 }
 
@@ -57,10 +81,10 @@ static int is_wanted(const struct racetrack_probe *programs, const struct bpf_pr
   }
 }
 
-// kprobe programs know the registers of these only (racetrack.bpf.c, first_argument).
+// kprobe programs know the registers of these only (racetrack.bpf.c, first_argument). On riscv a return does not tell where the stack was.
 static int can_read_registers(void)
 {
-#if defined(__x86_64__) || defined(__aarch64__) || defined(__riscv)
+#if defined(__x86_64__) || defined(__aarch64__)
   return 1;
 #else
   return 0;
@@ -91,11 +115,11 @@ static void give_back_memory(void)
   malloc_trim(0);
 }
 
-static struct kernel_probe *fail(struct kernel_probe *probe, struct kernel_probe_failure *failure, const char *operation, int code)
+static struct kernel_probe *fail(struct kernel_probe *probe, struct kernel_probe_failure *failure, enum kernel_probe_step step, int code)
 {
-  failure->operation = operation;
+  *failure = said;
+  failure->step = step;
   failure->code = code < 0 ? -code : code;
-  snprintf(failure->detail, sizeof(failure->detail), "%s", said);
   kernel_probe_close(probe);
   give_back_memory();
   return NULL;
@@ -110,34 +134,34 @@ struct kernel_probe *kernel_probe_open(
   struct stat namespace;
   int result;
 
-  said[0] = 0;
+  memset(&said, 0, sizeof(said));
   libbpf_set_print(listen_to_libbpf);
   probe = calloc(1, sizeof(*probe));
   if (!probe)
-    return fail(probe, failure, "open", ENOMEM);
+    return fail(probe, failure, KERNEL_PROBE_OPEN, ENOMEM);
   if ((rung == KERNEL_PROBE_KPROBE_RESOLVE || rung == KERNEL_PROBE_KPROBE_CONFIRM) && !can_read_registers())
-    return fail(probe, failure, "read registers", EOPNOTSUPP);
+    return fail(probe, failure, KERNEL_PROBE_READ_REGISTERS, EOPNOTSUPP);
   if (stat("/proc/thread-self/ns/net", &namespace) < 0)
-    return fail(probe, failure, "find the network namespace", errno);
+    return fail(probe, failure, KERNEL_PROBE_FIND_NAMESPACE, errno);
   probe->programs = racetrack_probe__open();
   if (!probe->programs)
-    return fail(probe, failure, "open", errno);
+    return fail(probe, failure, KERNEL_PROBE_OPEN, errno);
   probe->programs->rodata->namespace_number = (uint32_t)namespace.st_ino;
   bpf_object__for_each_program(program, probe->programs->obj)
     bpf_program__set_autoload(program, is_wanted(probe->programs, program, rung, resolved));
   result = racetrack_probe__load(probe->programs);
   if (result < 0)
-    return fail(probe, failure, "load", result);
+    return fail(probe, failure, KERNEL_PROBE_LOAD, result);
   kernel_probe_set_ports(probe, ports, port_count);
   result = seed(probe, counters, cpu_count);
   if (result < 0)
-    return fail(probe, failure, "seed the counters", result);
+    return fail(probe, failure, KERNEL_PROBE_SEED, result);
   probe->ring = ring_buffer__new(bpf_map__fd(probe->programs->maps.events), take, probe, NULL);
   if (!probe->ring)
-    return fail(probe, failure, "map the ring buffer", errno);
+    return fail(probe, failure, KERNEL_PROBE_MAP_RING, errno);
   result = racetrack_probe__attach(probe->programs);
   if (result < 0)
-    return fail(probe, failure, "attach", result);
+    return fail(probe, failure, KERNEL_PROBE_ATTACH, result);
   give_back_memory();
   return probe;
 }

@@ -36,21 +36,33 @@ struct {
 
 // A packet on its way through the function that is watched, as it was at the entry.
 struct passage {
+  // 0: no packet that is to be told of.
   struct sk_buff *skb;
   struct nf_conn *ct;
+  __u64 entered;
   __u32 cpu;
   __u32 has_winner;
   struct counters counters;
   struct kernel_probe_tuple original, reply, winner_original, winner_reply;
 };
 
-// One per CPU: nf_ct_resolve_clash runs with bottom halves off, so nothing comes between its entry and its return.
+// The passages of this moment, by what tells one from every other: fentry and fexit know the packet, kprobe and kretprobe where on its stack the function
+// was called. The thread does not tell them apart, nor does the CPU: an interrupt's packet passes through the function while a thread's is in it, and of
+// either the kernel may leave an entry or a return out (no room for another return, a program of the kind that runs already).
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 4096);
+  __type(key, __u64);
+  __type(value, struct passage);
+} passing SEC(".maps");
+
+// Where passages are made: too large for the stack.
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
   __uint(max_entries, 1);
   __type(key, __u32);
   __type(value, struct passage);
-} resolving SEC(".maps");
+} fresh SEC(".maps");
 
 // Reads a kernel pointer or number at an address that the verifier knows as one of its own: a plain number comes out.
 static __always_inline unsigned long as_number(const void *pointer)
@@ -118,10 +130,13 @@ static __always_inline void read_packet(struct sk_buff *skb, struct kernel_probe
 {
   unsigned char *head = BPF_CORE_READ(skb, head);
   __u16 network = BPF_CORE_READ(skb, network_header);
+  __u32 paged = BPF_CORE_READ(skb, data_len);
   // To the end of the linear part; what lies in pages is left out.
-  __s64 length = BPF_CORE_READ(skb, data) - head + (__s64)(BPF_CORE_READ(skb, len) - BPF_CORE_READ(skb, data_len)) - network;
+  __s64 length = BPF_CORE_READ(skb, data) - head + (__s64)(BPF_CORE_READ(skb, len) - paged) - network;
   __u32 size = length < 0 ? 0 : length > KERNEL_PROBE_PACKET ? KERNEL_PROBE_PACKET : (__u32)length;
+  __s64 whole = length + paged;
 
+  event->whole_length = whole < 0 ? 0 : whole > 0xFFFF ? 0xFFFF : (__u16)whole;
   // The verifier must see the bound on the register that is passed on.
   asm volatile("" : "+r"(size));
   if (size > KERNEL_PROBE_PACKET || bpf_probe_read_kernel(event->packet, size, head + network) < 0)
@@ -141,7 +156,6 @@ static __always_inline struct kernel_probe_event *begin_event(struct sk_buff *sk
   event->cpu = bpf_get_smp_processor_id();
   event->interface = BPF_CORE_READ(skb, skb_iif);
   event->zone = 0;
-  event->padding = 0;
   event->kind = kind;
   event->flags = flags;
   // Kernels without zones have no such field: then there is the one zone 0.
@@ -249,13 +263,15 @@ int net_dev_queue(__u64 *arguments)
 
 // --- what happens between the entry and the return of a function of nf_conntrack_core.c
 
-// Notes a packet at the entry. False where it is none of ours.
-static __always_inline int enter(struct sk_buff *skb, struct passage *passage)
+// Longer than any packet is on its way through one function: what was noted before is of a return that was never seen.
+enum { LONGEST_PASSAGE = 1000000000 };
+
+// Notes a packet. False where it is none of ours.
+static __always_inline int note(struct sk_buff *skb, struct passage *passage)
 {
   struct net *net;
   __u32 info;
 
-  passage->skb = 0;
   passage->ct = entry_of(skb, &info);
   if (!passage->ct)
     return 0;
@@ -267,13 +283,46 @@ static __always_inline int enter(struct sk_buff *skb, struct passage *passage)
   if (!is_dns(&passage->original, &passage->reply) || !read_counters(net, &passage->counters))
     return 0;
   passage->skb = skb;
+  passage->entered = bpf_ktime_get_ns();
   passage->cpu = bpf_get_smp_processor_id();
   passage->has_winner = 0;
   return 1;
 }
 
+// The entry that a packet clashes with: nf_ct_tuplehash_to_ctrack, the entry around this one of its two tuples.
+static __always_inline void note_winner(struct nf_conntrack_tuple_hash *hash, struct passage *passage)
+{
+  struct kernel_probe_tuple tuple;
+  struct nf_conn *winner;
+
+  if (!hash || bpf_probe_read_kernel(&tuple, sizeof(tuple), &hash->tuple) < 0)
+    return;
+  winner = (void *)hash - bpf_core_field_offset(struct nf_conn, tuplehash) -
+    (tuple.direction & 1) * bpf_core_type_size(struct nf_conntrack_tuple_hash);
+  read_tuple(winner, 0, &passage->winner_original);
+  read_tuple(winner, 1, &passage->winner_reply);
+  passage->has_winner = 1;
+}
+
+// - Parameter winner: 0 where the function is not told.
+static __always_inline int enter(struct sk_buff *skb, __u64 key, struct nf_conntrack_tuple_hash *winner)
+{
+  struct passage *passage = bpf_map_lookup_elem(&passing, &key);
+  __u32 zero = 0;
+
+  // Its return was never seen, and must not be taken for this one's.
+  if (passage)
+    passage->skb = 0;
+  passage = bpf_map_lookup_elem(&fresh, &zero);
+  if (!passage || !note(skb, passage))
+    return 0;
+  note_winner(winner, passage);
+  bpf_map_update_elem(&passing, &key, passage, BPF_ANY);
+  return 0;
+}
+
 // Tells what became of a packet that was noted, where that is a clash.
-static __always_inline void leave(struct passage *passage, int verdict)
+static __always_inline void tell(struct passage *passage, int verdict)
 {
   struct sk_buff *skb = passage->skb;
   struct kernel_probe_event *event;
@@ -317,195 +366,94 @@ static __always_inline void leave(struct passage *passage, int verdict)
   bpf_ringbuf_submit(event, 0);
 }
 
-// --- nf_ct_resolve_clash(skb, h, reply_hash): runs for clashes only (net/netfilter/nf_conntrack_core.c, 5.10 and later)
-
-static __always_inline int enter_resolve(struct sk_buff *skb, struct nf_conntrack_tuple_hash *hash)
+static __always_inline int leave(__u64 key, int verdict)
 {
-  __u32 zero = 0;
-  struct passage *passage = bpf_map_lookup_elem(&resolving, &zero);
-  struct kernel_probe_tuple tuple;
-  struct nf_conn *winner;
+  struct passage *passage = bpf_map_lookup_elem(&passing, &key);
 
-  if (!passage || !enter(skb, passage) || !hash)
+  if (!passage)
     return 0;
-  // nf_ct_tuplehash_to_ctrack: the entry around this one of its two tuples.
-  if (bpf_probe_read_kernel(&tuple, sizeof(tuple), &hash->tuple) < 0)
-    return 0;
-  winner = (void *)hash - bpf_core_field_offset(struct nf_conn, tuplehash) -
-    (tuple.direction & 1) * bpf_core_type_size(struct nf_conntrack_tuple_hash);
-  read_tuple(winner, 0, &passage->winner_original);
-  read_tuple(winner, 1, &passage->winner_reply);
-  passage->has_winner = 1;
+  if (passage->skb && bpf_ktime_get_ns() - passage->entered < LONGEST_PASSAGE)
+    tell(passage, verdict);
+  bpf_map_delete_elem(&passing, &key);
   return 0;
 }
 
-static __always_inline int leave_resolve(int verdict)
-{
-  __u32 zero = 0;
-  struct passage *passage = bpf_map_lookup_elem(&resolving, &zero);
-
-  if (!passage || !passage->skb)
-    return 0;
-  leave(passage, verdict);
-  passage->skb = 0;
-  return 0;
-}
-
-SEC("fentry/nf_ct_resolve_clash")
-int fentry_resolve(__u64 *arguments)
-{
-  // The verifier knows the types of arguments, and allows no arithmetic from one type to another.
-  return enter_resolve((void *)as_number((void *)arguments[0]), (void *)as_number((void *)arguments[1]));
-}
-
-SEC("fexit/nf_ct_resolve_clash")
-int fexit_resolve(__u64 *arguments) { return leave_resolve((int)arguments[3]); }
+// The verifier knows the types of arguments, and allows no arithmetic from one type to another.
+static __always_inline void *argument(__u64 *arguments, int index) { return (void *)as_number((void *)arguments[index]); }
 
 // kprobes get struct pt_regs, which every architecture shapes differently: the field that exists tells which one it is.
-static __always_inline unsigned long first_argument(void *registers)
+static __always_inline void *first_argument(void *registers)
 {
   if (bpf_core_field_exists(((struct pt_regs___x86 *)0)->di))
-    return BPF_CORE_READ((struct pt_regs___x86 *)registers, di);
+    return (void *)BPF_CORE_READ((struct pt_regs___x86 *)registers, di);
   if (bpf_core_field_exists(((struct pt_regs___arm64 *)0)->pstate))
-    return BPF_CORE_READ((struct pt_regs___arm64 *)registers, regs[0]);
-  if (bpf_core_field_exists(((struct pt_regs___riscv *)0)->epc))
-    return BPF_CORE_READ((struct pt_regs___riscv *)registers, a0);
+    return (void *)BPF_CORE_READ((struct pt_regs___arm64 *)registers, regs[0]);
   return 0;
 }
 
-static __always_inline unsigned long second_argument(void *registers)
+static __always_inline void *second_argument(void *registers)
 {
-  if (bpf_core_field_exists(((struct pt_regs___x86 *)0)->si))
-    return BPF_CORE_READ((struct pt_regs___x86 *)registers, si);
+  if (bpf_core_field_exists(((struct pt_regs___x86 *)0)->di))
+    return (void *)BPF_CORE_READ((struct pt_regs___x86 *)registers, si);
   if (bpf_core_field_exists(((struct pt_regs___arm64 *)0)->pstate))
-    return BPF_CORE_READ((struct pt_regs___arm64 *)registers, regs[1]);
-  if (bpf_core_field_exists(((struct pt_regs___riscv *)0)->epc))
-    return BPF_CORE_READ((struct pt_regs___riscv *)registers, a1);
+    return (void *)BPF_CORE_READ((struct pt_regs___arm64 *)registers, regs[1]);
   return 0;
 }
 
 static __always_inline int returned(void *registers)
 {
-  if (bpf_core_field_exists(((struct pt_regs___x86 *)0)->ax))
-    return BPF_CORE_READ((struct pt_regs___x86 *)registers, ax);
-  return first_argument(registers);
+  if (bpf_core_field_exists(((struct pt_regs___x86 *)0)->di))
+    return (int)BPF_CORE_READ((struct pt_regs___x86 *)registers, ax);
+  return (int)(unsigned long)first_argument(registers);
 }
 
+// Where the caller's stack ends: the same at the entry of a function and after its return, and of no two calls that are under way. x86 has the return
+// address on the stack at the entry.
+static __always_inline __u64 stack_of_caller(void *registers, int is_entry)
+{
+  if (bpf_core_field_exists(((struct pt_regs___x86 *)0)->di))
+    return BPF_CORE_READ((struct pt_regs___x86 *)registers, sp) + (is_entry ? sizeof(long) : 0);
+  if (bpf_core_field_exists(((struct pt_regs___arm64 *)0)->pstate))
+    return BPF_CORE_READ((struct pt_regs___arm64 *)registers, sp);
+  return 0;
+}
+
+// --- nf_ct_resolve_clash(skb, h, reply_hash): runs for clashes only (net/netfilter/nf_conntrack_core.c, 5.10 and later)
+
+SEC("fentry/nf_ct_resolve_clash")
+int fentry_resolve(__u64 *arguments)
+{
+  void *skb = argument(arguments, 0);
+
+  return enter(skb, (__u64)skb, argument(arguments, 1));
+}
+
+SEC("fexit/nf_ct_resolve_clash")
+int fexit_resolve(__u64 *arguments) { return leave((__u64)argument(arguments, 0), (int)arguments[3]); }
+
 SEC("kprobe/nf_ct_resolve_clash")
-int kprobe_resolve(void *registers) { return enter_resolve((void *)first_argument(registers), (void *)second_argument(registers)); }
+int kprobe_resolve(void *registers) { return enter(first_argument(registers), stack_of_caller(registers, 1), second_argument(registers)); }
 
 SEC("kretprobe/nf_ct_resolve_clash")
-int kretprobe_resolve(void *registers) { return leave_resolve(returned(registers)); }
+int kretprobe_resolve(void *registers) { return leave(stack_of_caller(registers, 0), returned(registers)); }
 
 // --- __nf_conntrack_confirm(skb): runs for the first packet of every flow (exported, 3.5 and later)
 
-enum { NESTED = 2 };
-
-// The passages of one thread, the last entered last: a thread on its way through the function can be interrupted, and the interrupt's packet passes
-// through it before the thread goes on.
-struct passages {
-  __u64 entered;
-  __u32 depth;
-  // Bit n: passage n is one of ours.
-  __u32 noted;
-  struct passage passage[NESTED];
-};
-
-struct {
-  __uint(type, BPF_MAP_TYPE_LRU_HASH);
-  __uint(max_entries, 4096);
-  __type(key, __u64);
-  __type(value, struct passages);
-} confirming SEC(".maps");
-
-// Where a new thread's passages are made: too large for the stack.
-struct {
-  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-  __uint(max_entries, 1);
-  __type(key, __u32);
-  __type(value, struct passages);
-} fresh SEC(".maps");
-
-// The thread; for the idle threads, which all are number 0, the CPU.
-static __always_inline __u64 thread(void)
-{
-  __u32 number = (__u32)bpf_get_current_pid_tgid();
-
-  return number ? number : 1ULL << 32 | bpf_get_smp_processor_id();
-}
-
-// The verifier must see the bound on the number that is used.
-static __always_inline struct passage *passage_at(struct passages *passages, __u32 depth)
-{
-  depth &= NESTED - 1;
-  asm volatile("" : "+r"(depth));
-  depth &= NESTED - 1;
-  return &passages->passage[depth];
-}
-
-static __always_inline int enter_confirm(struct sk_buff *skb)
-{
-  __u64 key = thread(), now = bpf_ktime_get_ns();
-  struct passages *passages = bpf_map_lookup_elem(&confirming, &key);
-  __u32 zero = 0, depth;
-  struct passages *made;
-
-  if (passages && passages->depth > 0) {
-    // A return that was never seen (kretprobes can miss some) must not be taken for another's.
-    if (now - passages->entered > 1000000000)
-      passages->depth = 0;
-    depth = passages->depth;
-    passages->depth = depth + 1;
-    if (depth >= NESTED)
-      return 0;
-    if (enter(skb, passage_at(passages, depth)))
-      passages->noted |= 1u << depth;
-    else
-      passages->noted &= ~(1u << depth);
-    return 0;
-  }
-  made = bpf_map_lookup_elem(&fresh, &zero);
-  if (!made || !enter(skb, &made->passage[0]))
-    return 0;
-  made->entered = now;
-  made->depth = 1;
-  made->noted = 1;
-  bpf_map_update_elem(&confirming, &key, made, BPF_ANY);
-  return 0;
-}
-
-// - Parameter skb: 0 where a return does not know it.
-static __always_inline int leave_confirm(struct sk_buff *skb, int verdict)
-{
-  __u64 key = thread();
-  struct passages *passages = bpf_map_lookup_elem(&confirming, &key);
-  struct passage *passage;
-  __u32 depth;
-
-  if (!passages || passages->depth == 0)
-    return 0;
-  depth = passages->depth - 1;
-  passages->depth = depth;
-  if (depth >= NESTED || !(passages->noted >> depth & 1))
-    return 0;
-  passage = passage_at(passages, depth);
-  if (!skb || skb == passage->skb)
-    leave(passage, verdict);
-  if (depth == 0)
-    bpf_map_delete_elem(&confirming, &key);
-  return 0;
-}
-
 SEC("fentry/__nf_conntrack_confirm")
-int fentry_confirm(__u64 *arguments) { return enter_confirm((void *)as_number((void *)arguments[0])); }
+int fentry_confirm(__u64 *arguments)
+{
+  void *skb = argument(arguments, 0);
+
+  return enter(skb, (__u64)skb, 0);
+}
 
 SEC("fexit/__nf_conntrack_confirm")
-int fexit_confirm(__u64 *arguments) { return leave_confirm((void *)as_number((void *)arguments[0]), (int)arguments[1]); }
+int fexit_confirm(__u64 *arguments) { return leave((__u64)argument(arguments, 0), (int)arguments[1]); }
 
 SEC("kprobe/__nf_conntrack_confirm")
-int kprobe_confirm(void *registers) { return enter_confirm((void *)first_argument(registers)); }
+int kprobe_confirm(void *registers) { return enter(first_argument(registers), stack_of_caller(registers, 1), 0); }
 
 SEC("kretprobe/__nf_conntrack_confirm")
-int kretprobe_confirm(void *registers) { return leave_confirm(0, returned(registers)); }
+int kretprobe_confirm(void *registers) { return leave(stack_of_caller(registers, 0), returned(registers)); }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -61,6 +61,7 @@ private final class RunningAgent {
       throw SetupError(
         "cannot see anything", cause: "neither CAP_NET_ADMIN (conntrack) nor CAP_NET_RAW (packets)", remedy: "run as root, or grant both")
     }
+    try Self.requireConntrack()
     // Signals are blocked before the server's thread starts, so that it blocks them too.
     signals = try Signals()
     incidents = try Incidents(configuration, seed: seed, now: start, wall: startWall)
@@ -101,6 +102,15 @@ private final class RunningAgent {
       log.info("the kernel probe does not run: clash verdicts are at most observed")
     }
     dropCapabilities()
+  }
+
+  /// Where nothing is tracked nothing can race. Missing rights are another matter: then packets alone are watched.
+  private static func requireConntrack() throws(SetupError) {
+    do throws(SetupError) {
+      _ = try ConntrackRequests()
+    } catch {
+      if error.saysNoConntrack { throw error }
+    }
   }
 
   /// Keeps what requests and reopening need; everything else goes.

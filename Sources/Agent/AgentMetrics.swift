@@ -25,6 +25,10 @@ extension MetricsSnapshot {
     eventsLost = tally.eventsLost
     packets = tally.packets
     packetsLost = tally.packetsLost
+    probeEvents.dropped = tally.probeEvents[Int(ProbeObservation.Kind.dropped.rawValue)]
+    probeEvents.merged = tally.probeEvents[Int(ProbeObservation.Kind.merged.rawValue)]
+    probeEvents.replyOnly = tally.probeEvents[Int(ProbeObservation.Kind.replyOnly.rawValue)]
+    probeEvents.lost = tally.probeEventsLost
     engine = pipeline.engine.totals
     for source in BlindSource.allCases {
       blind[Int(source.rawValue)] = pipeline.engine.isBlind(source)
@@ -39,6 +43,10 @@ extension MetricsSnapshot {
     tables = pipeline.engine.tableUse().map { TableUse($0.name, entries: UInt64($0.used), evictions: $0.evictions) }
     decodeErrors = DecodeError.allCases.map { DecodeErrorCount("packets", $0.name, tally.decodeErrors[Int($0.rawValue)]) }
     decodeErrors += pipeline.conntrackErrors.map { DecodeErrorCount("conntrack", $0.reason, $0.count) }
+    if pipeline.probeRung != nil {
+      decodeErrors += DecodeError.allCases.map { DecodeErrorCount("kernel_probe", $0.name, tally.probeErrors[Int($0.rawValue)]) }
+      decodeErrors.append(DecodeErrorCount("kernel_probe", "not_kept", tally.probeUnread))
+    }
     suppressedLost = incidents.limiter.suppressedLost
     suppressedClosed = incidents.limiter.suppressedClosed
     suppressedResolved = incidents.limiter.suppressedResolved

@@ -60,7 +60,6 @@ package final class Pipeline {
   private var needsResync = false
   private var eventsLostSeen: UInt64 = 0
   private var packetsLostSeen: UInt64 = 0
-  private var probeLostSeen: UInt64 = 0
 
   private static let ringToken = EventToken(0)
   private static let eventsToken = EventToken(1)
@@ -117,7 +116,7 @@ package final class Pipeline {
   private func openProbe() {
     guard options.probe.isWanted else { return }
     var ladder = ProbeLadder(options.probe, ports: capturedPorts, counters: accumulator.lastReadings, log: log)
-    probeFailure = ladder.failure
+    probeFailure = ladder.failure?.error
     probe = ladder.takeProbe()
     guard let descriptor = probe?.descriptor else { return }
     do throws(SetupError) {
@@ -264,33 +263,36 @@ package final class Pipeline {
   /// A drop is known before its packet's first copy is looked at.
   private func drainProbe() {
     guard probe != nil else { return }
-    var hasMore = true
-    var rounds = 0
-    while hasMore && rounds < Self.drainsPerSweep {
-      let more = probe?.drain { observation, packet, etherType in take(observation, packet, etherType) }
-      hasMore = more ?? false
-      rounds += 1
-    }
-    if hasMore { loop.requestSweep() }
-    let lost = (probe?.lost ?? 0) &+ tally.probeUndecoded
-    if lost != probeLostSeen {
-      engine.blindBegan(.kernelProbe, at: lastSweep, wall: wall(at: lastSweep), lost: lost &- probeLostSeen)
-      probeLostSeen = lost
+    let hasMore = probe?.drain { observation, bytes, packet in take(observation, bytes, packet) }
+    if hasMore == true { loop.requestSweep() }
+    let lost = probe?.lost ?? 0
+    if lost != tally.probeEventsLost {
+      engine.blindBegan(.kernelProbe, at: lastSweep, wall: wall(at: lastSweep), lost: lost &- tally.probeEventsLost)
+      tally.probeEventsLost = lost
     } else if engine.isBlind(.kernelProbe) {
       engine.blindEnded(.kernelProbe, at: clock.now, wall: clock.wallNow)
     }
   }
 
-  private func take(_ observation: ProbeObservation, _ bytes: RawSpan, _ etherType: UInt16) {
+  /// What clashes is chosen by whoever sends it: that it is no DNS message makes nothing blind.
+  private func take(_ observation: ProbeObservation, _ bytes: RawSpan, _ kept: KernelProbe.Packet) {
+    tally.probeEvents[Int(observation.kind.rawValue)] &+= 1
     do throws(DecodeError) {
-      let packet = try decoder.decode(bytes, etherType: etherType)
+      let packet = try decoder.decode(bytes, wireLength: kept.isLengthKnown ? kept.wholeLength : .max, etherType: kept.etherType)
       var observation = observation
       observation.wallTime = wall(at: observation.time)
       observation.sent = FiveTuple(source: packet.source, destination: packet.destination, protocolNumber: packet.transport.rawValue)
       observation.dns = packet.dns
       decoder.withName(in: bytes) { name in engine.observe(observation, name: name) }
     } catch {
-      tally.probeUndecoded &+= 1
+      if error.isShortage && (bytes.byteCount < kept.wholeLength || !kept.isLengthKnown) {
+        // Its question may lie in the part that could not be read; its copies show all of it.
+        tally.probeUnread &+= 1
+        engine.observeUnread(observation)
+      } else {
+        tally.probeErrors[Int(error.rawValue)] &+= 1
+        engine.observeForeign(observation)
+      }
     }
   }
 

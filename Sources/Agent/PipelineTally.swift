@@ -37,8 +37,13 @@ package struct PipelineTally: Sendable {
   package var counters = ConntrackCounters()
   package var features: ConntrackFeatures = []
   package var hasCounters = false
-  /// Packets of the probe that could not be read to the end of their question.
-  package var probeUndecoded: UInt64 = 0
+  /// What the kernel probe told, by `ProbeObservation.Kind`, and what it could not tell.
+  package var probeEvents: InlineArray<4, UInt64> = .init(repeating: 0)
+  package var probeEventsLost: UInt64 = 0
+  /// Of those, packets that are no DNS message to anybody, by `DecodeError.rawValue`.
+  package var probeErrors: InlineArray<16, UInt64> = .init(repeating: 0)
+  /// And packets that the probe could not read to the end of their question, which may have been one.
+  package var probeUnread: UInt64 = 0
   package var entries: UInt32 = 0
   package var entriesLimit: UInt32 = 0
 

@@ -16,19 +16,19 @@ package struct ProbeOptions: Sendable, Equatable {
 struct ProbeLadder: ~Copyable {
   private var probe: KernelProbe?
   /// Why the last rung that was tried does not work, where none does.
-  private(set) var failure: SetupError?
+  private(set) var failure: KernelProbeFailure?
 
   /// - Parameter counters: each possible CPU's conntrack statistics as they are now.
   init(_ options: ProbeOptions, ports: [UInt16], counters: [ConntrackCPUReading], log: Log) {
     for rung in KernelProbeRung.allCases where options.rung == nil || options.rung == rung {
-      do throws(SetupError) {
+      do throws(KernelProbeFailure) {
         let opened = try KernelProbe(rung, watchesResolved: options.watchesResolved, ports: ports, counters: counters)
         log.info("kernel probe runs", ["rung": .text(rung.rawValue)])
         probe = consume opened
         failure = nil
         return
       } catch {
-        log.info("kernel probe rung cannot run", ["rung": .text(rung.rawValue), "reason": .text(error.description)])
+        log.info("kernel probe rung cannot run", ["rung": .text(rung.rawValue), "reason": .text(error.error.description)])
         // What rights are missing for is the same on every rung; the first says it best.
         if failure == nil || options.rung != nil { failure = error }
       }

@@ -56,6 +56,10 @@ struct CounterHistory: ~Copyable {
   private var candidates = CandidateList(capacity: insertionCandidates)
   /// Transmissions that found no holder of their tuple while the table was nearly full.
   private var tableCandidates = CandidateList(capacity: 16384)
+  /// Those of the candidates that the kernel probe told of.
+  private var told = CandidateList(capacity: 16384)
+  /// Candidates are known up to here: of a later reading nobody can say yet what it counted.
+  var knownUntil = Instant.distantFuture
   /// Numbers from here on are those of `tableCandidates`.
   private static let insertionCandidates = 65536
   /// Grows with every reading and candidate, so that a cached answer is known to be stale.
@@ -97,6 +101,12 @@ struct CounterHistory: ~Copyable {
     return candidates.add(at: time)
   }
 
+  /// Enters a drop that the probe told of and whose transmission is known: a candidate that did fail to insert.
+  mutating func addTold(at time: Instant) {
+    _ = addCandidate(at: time)
+    _ = told.add(at: time)
+  }
+
   /// Enters one that may have found the table full, if the table was nearly full around that time; -1 if not.
   mutating func addTableCandidate(at time: Instant) -> Int32 {
     guard fullAt > .zero, fullAt >= time + (-Self.reach) else { return -1 }
@@ -133,6 +143,8 @@ struct CounterHistory: ~Copyable {
     /// What was dropped beyond failed insertions is exactly the table's candidates.
     var tableIsExact = false
     var earlyDropMoved = false
+    /// The probe told of every failed insertion in the window, and of nothing that was none.
+    var isTold = false
   }
 
   /// Judges the readings in the second around `time`. Times within one tick of 10 ms share one answer.
@@ -155,6 +167,10 @@ struct CounterHistory: ~Copyable {
     var age = 0
     while age < kept {
       let reading = sample(age)
+      if reading.after >= knownUntil {
+        age += 1
+        continue
+      }
       if reading.before > time + (TimerWheel.tick + Self.lag) && (reading.before >= time + Self.reach || last < 0) { last = age }
       if reading.after <= time {
         first = age
@@ -186,6 +202,12 @@ struct CounterHistory: ~Copyable {
     if moved == 0 {
       result.finding = result.insertFailed == 0 ? .quiet : .resolvedOrFailed
       return result
+    }
+    if told.kept > 0 && !result.chainTooLongMoved {
+      let told = follow(told, firstAge, lastAge, around: time) {
+        Int64(bitPattern: usesInsertFailed ? $0.insertFailed &- $1.insertFailed : $0.drop &- $1.drop)
+      }
+      result.isTold = told.trail.isConstant && !told.hasGap
     }
     let dropped = follow(candidates, firstAge, lastAge, around: time) { Int64(bitPattern: $0.drop &- $1.drop) }
     let failed =

@@ -59,6 +59,7 @@ package struct Engine: ~Copyable {
   var recent: SlotQueue
   var suspects: SlotQueue
   var probes = ProbeTable()
+  var unread = UnreadDrops()
   /// When the kernel probe began to watch.
   var probeSince = Instant.distantFuture
   var nextIncident: UInt64 = 0
@@ -224,7 +225,8 @@ package struct Engine: ~Copyable {
   package mutating func tableUse() -> [(name: StaticString, used: Int, evictions: UInt64)] {
     [
       ("transmissions", transmissions.count, totals.evicted), ("names", names.used, 0), ("entries", entries.count, entries.evictions),
-      ("services", services.count, services.evictions), ("flows", flowLog.count, flowLog.evictions), ("lost_flows", lostFlows.count, 0),
+      ("services", services.count, services.evictions), ("probe_drops", probes.count, probes.refused), ("flows", flowLog.count, flowLog.evictions),
+      ("lost_flows", lostFlows.count, 0),
     ]
   }
 

@@ -76,15 +76,103 @@ extension Engine {
   private mutating func take(_ packet: PacketObservation, _ credit: Credit) {
     switch credit.fit {
     case .none:
-      count { $0.unmatchedAnswers &+= 1 }
+      if !(packet.isOutgoing && noteOtherName(packet, isSure: true)) { count { $0.unmatchedAnswers &+= 1 } }
     case .taken:
-      // Told once an answer: at its last leg.
-      if packet.isOutgoing || isAcceptedOnArrival(credit.slot) { count { $0.duplicateAnswers &+= 1 } }
+      takeFurther(packet, for: credit.slot)
     case .furtherCopy:
       break
     case .unsent, .forwarded, .exact:
+      // What never left has no answer, where leaving is seen: it may be what came to another service.
+      if credit.fit == .unsent && packet.isOutgoing && showsSent(credit.slot) && noteOtherName(packet, isSure: true) { break }
       if packet.isOutgoing { takeOutgoing(packet, for: credit.slot) } else { takeIncoming(packet, for: credit.slot) }
+      // What it answers was not seen to come: it may be what came to another service.
+      if packet.isOutgoing && credit.fit != .exact { _ = noteOtherName(packet, isSure: false) }
     }
+  }
+
+  @inline(never) private mutating func showsSent(_ slot: Int32) -> Bool {
+    !transmissions.slots[slot].isSentAmbiguous
+      && paths.isObservable(
+        .sent, interface: transmissions.slots[slot].askedInterface, isTranslated: services.isTranslated(transmissions.slots[slot].server), at: now)
+  }
+
+  /// It has its answer already. What leaves once more without having come once more is not its own.
+  @inline(never) private mutating func takeFurther(_ packet: PacketObservation, for slot: Int32) {
+    let further = transmissions.slots[slot].furtherCame
+    if !packet.isOutgoing {
+      transmissions.slots[slot].furtherCame = further == .max ? further : further + 1
+      // Told once an answer: at its last leg.
+      if isAcceptedOnArrival(slot) { count { $0.duplicateAnswers &+= 1 } }
+    } else if further > 0 {
+      transmissions.slots[slot].furtherCame = further - 1
+      count { $0.duplicateAnswers &+= 1 }
+    } else if !noteOtherName(packet, isSure: true) {
+      count { $0.duplicateAnswers &+= 1 }
+    }
+  }
+
+  /// An answer that leaves in the name of an address which it is not the answer of: IPVS finds the connection of an answer by backend and client alone
+  /// (`ip_vs_conn_out_get` in net/netfilter/ipvs/ip_vs_conn.c), so what one socket asked of two services comes in the name of one.
+  ///
+  /// - Parameter isSure: nobody else can have been answered by this copy.
+  /// - Returns: whether it is the answer of a transmission that waits.
+  @inline(never) private mutating func noteOtherName(_ packet: PacketObservation, isSure: Bool) -> Bool {
+    var doubted: Int32 = -1
+    var slot = transmissions.first(socket: transmissions.socketKey(packet.destination))
+    var steps = 0
+    while slot >= 0, steps < TransmissionTable.longestWalk {
+      if awaits(packet, slot, isSure: isSure) {
+        let waiting = transmissions.slots[slot]
+        if !waiting.signs.marks.contains(.otherName) {
+          if !waiting.hasCome || packet.time - waiting.came <= Self.lookupTime {
+            markOtherName(slot, packet, isSure: isSure)
+            return true
+          }
+        } else if packet.interface != waiting.deliveredInterface && packet.time - waiting.untranslated < Self.forwardingTime {
+          // The same copy on another device (VLAN, bridge).
+          return true
+        } else if isSure && !waiting.signs.marks.contains(.otherNameIsSure) && doubted < 0 {
+          doubted = slot
+        }
+      }
+      slot = transmissions.after(socket: slot)
+      steps += 1
+    }
+    guard doubted >= 0 else { return false }
+    // The copy before this one was not the other's, whose own has come now.
+    transmissions.slots[doubted].signs.marks.insert(.otherNameIsSure)
+    return true
+  }
+
+  private mutating func awaits(_ packet: PacketObservation, _ slot: Int32, isSure: Bool) -> Bool {
+    let waiting = transmissions.slots[slot]
+    guard waiting.client == packet.destination, waiting.dnsID == packet.dns.id,
+      packet.dns.questionCount == 0 || waiting.questionHash == packet.dns.questionHash, waiting.state == .open, waiting.isVantageSettled,
+      !waiting.isHostClient, !waiting.isProbed, !waiting.wasDelivered, waiting.server != packet.source, waiting.sentDestination != packet.source
+    else { return false }
+    return waiting.hasCome || (isSure && waiting.wasSent && waiting.asked <= packet.time)
+  }
+
+  private mutating func markOtherName(_ slot: Int32, _ packet: PacketObservation, isSure: Bool) {
+    transmissions.slots[slot].signs.marks.insert(.otherName)
+    transmissions.slots[slot].deliveredInterface = packet.interface
+    if transmissions.slots[slot].untranslated == .zero { transmissions.slots[slot].untranslated = packet.time }
+    guard transmissions.slots[slot].hasCome else { return }
+    if isSure { transmissions.slots[slot].signs.marks.insert(.otherNameIsSure) }
+    if services.first(packet.source) >= 0 || isAsked(packet.source, by: packet.destination) {
+      transmissions.slots[slot].signs.marks.insert(.otherNameIsService)
+    }
+  }
+
+  private mutating func isAsked(_ server: Endpoint, by client: Endpoint) -> Bool {
+    var slot = transmissions.first(socket: transmissions.socketKey(client))
+    var steps = 0
+    while slot >= 0, steps < TransmissionTable.longestWalk {
+      if transmissions.slots[slot].client == client && transmissions.slots[slot].server == server { return true }
+      slot = transmissions.after(socket: slot)
+      steps += 1
+    }
+    return false
   }
 
   /// No outgoing copy of its answer will follow.

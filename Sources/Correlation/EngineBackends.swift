@@ -1,52 +1,88 @@
 import Flows
 
 /// Which backends a service gave its clients lately, as far as one of them is concerned: was it chosen, or has the service left it?
+///
+/// Entries are taken from the newest to the oldest. Where the choice is bound to the client's address (session affinity) an entry is mostly no choice:
+/// a client goes on getting what it was given once, perhaps before the backend in question was there, and something else when its affinity has ended.
+/// Then only a client's change from one backend to another is a choice. Each entry is one where affinity is refuted: it lasts a second at least, and
+/// each entry renews it, so who gets another backend within a second, and later the first one again, is not bound.
 struct BackendChoices {
-  /// Entries made since the backend was last chosen.
+  /// The shortest session affinity (`timeoutSeconds: 1` of a Kubernetes service), less what events may be late.
+  private static let shortestAffinity = 9 * Nanoseconds.perSecond / 10
+
+  /// The one that may be gone.
+  private let leaving: Endpoint
+  /// When it was last chosen; `.zero` while no such entry was taken.
+  private var lastChosen = Instant.zero
+  /// Entries made since, and changes among them.
   private var entries = 0
+  private var changes = 0
   private var backends: InlineArray<16, Endpoint> = .init(repeating: .none)
   private var backendCount = 0
-  private var clients: InlineArray<64, IPAddress> = .init(repeating: .unspecified)
-  private var chosenBy: InlineArray<64, Endpoint> = .init(repeating: .none)
-  private var clientCount = 0
-  /// A client got one backend and then another: the choice is not bound to the client's address.
-  private var isRotating = false
+  private var clients: InlineArray<256, Client> = .init(repeating: Client())
+  private(set) var isRotating = false
 
-  /// - Parameters:
-  ///   - backend: the one that may be gone.
-  ///   - client: who was given it.
-  init(leaving backend: Endpoint, by client: IPAddress) { note(backend, by: client) }
-
-  mutating func add(_ backend: Endpoint, by client: IPAddress) {
-    entries += 1
-    var known = 0
-    while known < min(backendCount, 16) && backends[known] != backend { known += 1 }
-    if known == min(backendCount, 16) {
-      if backendCount < 16 { backends[backendCount] = backend }
-      backendCount += 1
-    }
-    note(backend, by: client)
+  private struct Client: BitwiseCopyable {
+    var address = IPAddress.unspecified
+    /// Its entry that was taken last: the next newer one.
+    var chosen = Endpoint.none
+    var chosenAt = Instant.zero
+    /// Backends that it got, as numbered by `bit`.
+    var seen: UInt32 = 0
   }
 
-  private mutating func note(_ backend: Endpoint, by client: IPAddress) {
-    let place = Int(((client.high ^ client.low) &* 0x9E37_79B9_7F4A_7C15) >> 58)
-    if clients[place] == client {
-      if chosenBy[place] != backend { isRotating = true }
-    } else if clients[place] == .unspecified {
-      clients[place] = client
-      chosenBy[place] = backend
-      clientCount += 1
+  init(leaving backend: Endpoint) { leaving = backend }
+
+  /// The backend that may be gone was chosen here: what is older tells only how the service chooses.
+  var isComplete: Bool { lastChosen != .zero }
+
+  mutating func add(_ backend: Endpoint, by address: IPAddress, at time: Instant) {
+    if !isComplete && backend != leaving {
+      entries += 1
+      var known = 0
+      while known < min(backendCount, 16) && backends[known] != backend { known += 1 }
+      if known == min(backendCount, 16) {
+        if backendCount < 16 { backends[backendCount] = backend }
+        backendCount += 1
+      }
     }
+    let place = Int(((address.high ^ address.low) &* 0x9E37_79B9_7F4A_7C15) >> 56)
+    // Of two clients in one place one is counted; for how the service chooses any will do, once there is nothing more to count.
+    if clients[place].address != address && (isComplete || clients[place].address == .unspecified) { clients[place] = Client(address: address) }
+    if clients[place].address == address { note(backend, at: time, of: place) }
+    if backend == leaving { complete(at: time) }
   }
 
-  /// True if chance would pass over one of the backends so often less than once in a million times.
+  mutating func complete(at time: Instant) {
+    if !isComplete { lastChosen = time }
+  }
+
+  private mutating func note(_ backend: Endpoint, at time: Instant, of place: Int) {
+    let bit = bit(backend)
+    let newer = clients[place]
+    if newer.chosenAt != .zero && newer.chosen != backend {
+      if newer.chosenAt > lastChosen { changes += 1 }
+      if newer.seen & bit != 0 && newer.chosenAt - time <= Self.shortestAffinity { isRotating = true }
+    }
+    clients[place].chosen = backend
+    clients[place].chosenAt = time
+    clients[place].seen |= bit
+  }
+
+  private func bit(_ backend: Endpoint) -> UInt32 {
+    if backend == leaving { return 1 << 16 }
+    for index in 0..<min(backendCount, 16) where backends[index] == backend { return 1 << UInt32(index) }
+    return 0
+  }
+
+  /// Choices that are needed for chance to pass over one of the backends less than once in a million times.
   ///
-  /// With n backends that are chosen at random and k choices it is (1 - 1/n)^k, below 1e-6 from k = 14n - 7 on. Where the choice may be bound to the
-  /// client's address (session affinity), each client chooses once.
-  var areAllElsewhere: Bool {
-    let choices = isRotating ? entries : clientCount - 1
-    return backendCount > 0 && choices >= 14 * (backendCount + 1) - 7
-  }
+  /// With n backends that are chosen at random and k choices it is (1 - 1/n)^k, below 1e-6 from k = 14n - 7 on.
+  private var needed: Int { 14 * (backendCount + 1) - 7 }
+
+  /// True if the entries are enough, should each be a choice.
+  var mayBeEnough: Bool { backendCount > 0 && entries >= needed }
+  var areAllElsewhere: Bool { backendCount > 0 && (isRotating ? entries : changes) >= needed }
 }
 
 extension Engine {
@@ -84,20 +120,23 @@ extension Engine {
 
   private mutating func areAllElsewhere(_ transmission: Transmission) -> Bool {
     let backend = transmission.sentDestination
-    var choices = BackendChoices(leaving: backend, by: transmission.client.address)
+    var choices = BackendChoices(leaving: backend)
     var age: UInt32 = 0
-    while age < Self.longestLook {
+    while age < Self.longestLook && !(choices.isComplete && choices.isRotating) {
       let slot = entries.slot(age: age)
       if slot < 0 { break }
       age += 1
-      guard entries.entries[slot].server == transmission.server else { continue }
-      if entries.entries[slot].backend == backend {
-        // A choice of it after this query was asked: it is no stale one.
-        return entries.entries[slot].newAt < transmission.asked && choices.areAllElsewhere
-      }
+      let entry = entries.entries[slot]
+      guard entry.server == transmission.server else { continue }
+      // A choice of it after this query was asked: it is no stale one.
+      if entry.backend == backend && entry.newAt >= transmission.asked { return false }
       // When an entry of a dump was made nobody knows.
-      guard !entries.entries[slot].isDumped, !entries.entries[slot].isNATClash, entries.entries[slot].newAt < transmission.asked else { continue }
-      choices.add(entries.entries[slot].backend, by: entries.entries[slot].client.address)
+      if !entry.isDumped && !entry.isNATClash && entry.newAt < transmission.asked {
+        choices.add(entry.backend, by: entry.client.address, at: entry.newAt)
+      } else if entry.backend == backend {
+        choices.complete(at: entry.newAt)
+      }
+      if choices.isComplete && !choices.mayBeEnough { return false }
     }
     return choices.areAllElsewhere
   }

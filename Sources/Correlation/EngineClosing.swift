@@ -33,6 +33,7 @@ extension Engine {
       transmissions.slots[head].firstEvidence = loss.evidence
     }
     transmissions.slots[head].lostAttempts &+= 1
+    if loss.reason == .wrongService { transmissions.slots[head].signs.marks.insert(.mayBeTaken) }
     records.append(.lost(record(slot, loss)))
     timers.set(slot, at: max(transmissions.slots[head].lastAsked + configuration.timeout, now))
   }
@@ -149,8 +150,9 @@ extension Engine {
       closed.impact = .failed
       closed.delay = max(0, query.lastAsked - query.asked)
     }
-    // An agent that stops does not see the end.
-    closed.impactObserved = !query.isJoined && !blind.isOpen(.shutdown)
+    // An agent that stops does not see the end, and nobody sees what a client takes from an address that it did not ask.
+    closed.impactObserved =
+      !query.isJoined && !blind.isOpen(.shutdown) && (query.isAnsweredElsewhere || !query.signs.marks.contains(.mayBeTaken))
     closed.attempts = query.attempts
     closed.dnsID = query.dnsID
     closed.name = names.bytes(query.name, length: Int(query.nameLength))

@@ -95,6 +95,7 @@ extension Engine {
       }
     }
     enterProbed(upTo: now)
+    counters.knownUntil = min(suspects.first?.asked ?? .distantFuture, probes.first.map { $0.asked + (-Self.probeDelay) } ?? .distantFuture)
   }
 
   private mutating func isUnsent(_ item: SlotQueue.Item) -> Bool {
@@ -274,8 +275,11 @@ extension Engine {
       loss.evidence.insert(isExact ? .countersExact : .countersShared)
       if !isExact { loss.lower() }
     }
-    // A failure that no candidate accounts for may have been this one's. The probe's silence does not make it surer: a drop that it missed is silent too.
-    if finding.finding == .shared { loss.lower() }
+    // A failure that no candidate accounts for may have been this one's. The probe's silence alone does not make it surer: a drop that it missed is silent
+    // too.
+    if finding.finding == .shared && !othersExplainCounters(transmission, finding) { loss.lower() }
+    // Nor can anybody say which of two equal datagrams the probe saw go.
+    if finding.finding != .quiet && probeSince <= transmission.asked && isAnotherAttemptProbed(transmission) { loss.lower() }
     // Whose translation was never seen, of him nobody can say that no translation was in the way.
     if services.first(transmission.server) < 0 && finding.finding != .quiet { loss.lower() }
   }
@@ -291,11 +295,18 @@ extension Engine {
   private mutating func weigh(_ loss: inout Loss, _ clash: ClashEvidence, _ transmission: Transmission) {
     let finding = counters.finding(around: transmission.asked)
     if clash.kind != .unforeseeable { loss.evidence.insert(.winner) }
+    // An unresolved clash moves both counters (nf_ct_resolve_clash in net/netfilter/nf_conntrack_core.c at v5.10). Where drop stood still there was none:
+    // a chain was too long, or the entry was dying.
+    if counters.features.contains(.clashResolve) && finding.insertFailed > 0 && finding.drop == 0 {
+      weighWithoutWinner(&loss, transmission)
+      loss.lower()
+      return
+    }
     let isWatched = isWatched(transmission)
     if isWatched && finding.finding != .quiet && finding.finding != .exact {
       loss.evidence.insert(.probeQuiet)
       weighWithoutWinner(&loss, transmission)
-      loss.lower()
+      if othersExplainCounters(transmission, finding) { loss.evidence.insert(.countersExact) } else { loss.lower() }
       return
     }
     switch finding.finding {
@@ -359,6 +370,8 @@ extension Engine {
     }
     var loss = Loss(.noAnswer, isLocal ? .localServer : .silent, .observed, evidence.union(.noCame))
     if !isObservable || !configuration.capturesOutgoing || transmission.isSentAmbiguous { loss.lower() }
+    // A copy that left in another name and was not seen to come may have been its answer.
+    if transmission.signs.marks.contains(.otherName) { loss.lower() }
     weighSilence(&loss, transmission)
     return loss
   }
@@ -414,6 +427,14 @@ extension Engine {
       loss.blindSource = source
       return loss
     }
+    if transmission.signs.marks.contains(.otherName) {
+      let marks = transmission.signs.marks
+      var loss = Loss(.answerUntranslated, marks.contains(.otherNameIsService) ? .wrongService : .none, .inferred, evidence.union(.untranslatedCopy))
+      if openedEntry { loss.evidence.insert(.answerOpenedEntry) }
+      // Seen, not concluded from what was not seen.
+      if marks.isSuperset(of: [.otherNameIsSure, .otherNameIsService]) && eventsBlind == nil { loss.grade = .observed }
+      return loss
+    }
     if transmission.untranslated != .zero || openedEntry {
       var loss = Loss(.answerUntranslated, .none, .inferred, evidence)
       if openedEntry { loss.evidence.insert(.answerOpenedEntry) }
@@ -455,11 +476,6 @@ extension Engine {
   }
 
   // MARK: Blindness
-
-  /// True if the probe would have told of a clash of this transmission.
-  private func isWatched(_ transmission: Transmission) -> Bool {
-    probeWatched(from: transmission.asked, to: transmission.asked + Self.forwardingTime)
-  }
 
   private mutating func blindPacketSource(_ from: Instant, _ to: Instant) -> BlindSource? {
     if blind.overlaps(.packets, from: from, to: to) { return .packets }

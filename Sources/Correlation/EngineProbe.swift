@@ -14,12 +14,27 @@ extension Engine {
   ///
   /// - Parameter name: the question's name in wire form; read before the call returns.
   package mutating func observe(_ observation: ProbeObservation, name: RawSpan) {
-    guard !observation.dns.isResponse, observation.dns.opcode == 0, !observation.original.destination.address.isMulticast else { return }
+    guard !observation.dns.isResponse, observation.dns.opcode == 0, !observation.original.destination.address.isMulticast else {
+      observeForeign(observation)
+      return
+    }
     switch observation.kind {
     case .dropped: noteDropped(observation, name: name)
     case .merged: noteMerged(observation, name: name)
     case .replyOnly: break  // Its entry's own events tell of it, once its answer was delivered or came too late.
     }
+  }
+
+  /// Takes what the probe saw of a packet that is no query to anybody who reads it. No transmission can have been lost with it.
+  package mutating func observeForeign(_ observation: ProbeObservation) {
+    guard observation.kind == .dropped else { return }
+    probes.enterForeign(observation, socketKey: transmissions.socketKey(observation.original.source))
+  }
+
+  /// Takes what the probe saw of a packet that it could not read so far as a copy of it can be read: it may have been a query.
+  package mutating func observeUnread(_ observation: ProbeObservation) {
+    guard observation.kind == .dropped else { return }
+    unread.add(socketKey: transmissions.socketKey(observation.original.source), at: observation.time)
   }
 
   private mutating func noteDropped(_ observation: ProbeObservation, name: RawSpan) {
@@ -96,12 +111,12 @@ extension Engine {
   }
 
   /// Takes out the drops that are older than half a second and not newer than `last`. Each moved the counters: it is a candidate, whose time has come
-  /// in the order of the others.
+  /// in the order of the others. One whose transmission was not found is none: it may be that of one which is open and looks like another loss, and
+  /// must not explain to that one what the counters say.
   mutating func enterProbed(upTo last: Instant) {
-    while let item = probes.first, item.asked <= last, now - item.asked >= Self.assessAge {
-      // Seen to be dropped just after the counters moved.
-      _ = counters.addCandidate(at: item.asked + (-Self.probeDelay))
+    while let item = probes.first, item.asked <= last + Self.probeDelay, now - item.asked >= Self.assessAge {
       let slot = probes.drops[item.slot].transmission
+      if slot != -1 { counters.addTold(at: item.asked + (-Self.probeDelay)) }
       if slot >= 0 && transmissions.slots[slot].probe == item.slot {
         // The agent slept.
         if transmissions.slots[slot].state == .open { close(slot, lost: judgeProbed(slot, probes.drops[item.slot].observation)) }
@@ -109,12 +124,39 @@ extension Engine {
       if probes.removeFirst() { count { $0.probeUnmatched &+= 1 } }
     }
   }
-  /// From the counters' step to the stamp of the drop.
-  private static let probeDelay = 20 * Nanoseconds.perMicrosecond
+  /// From the counters' step to the stamp of the drop at the longest: a reading in between counts what is told of later. Together with
+  /// `CounterHistory.lag` it leaves the rest for the stamp to be early.
+  static var probeDelay: Int64 { 200 * Nanoseconds.perMicrosecond }
 
-  /// True if a clash in this time that the probe does not tell of did not happen.
-  func probeWatched(from: Instant, to: Instant) -> Bool {
-    probeSince <= from && !blind.overlaps(.kernelProbe, from: from, to: to)
+  /// True if no insertion failed around this transmission but those that the probe told of, each of which was another's. Then its silence says that this
+  /// one did not fail: a drop that it missed, or whose stamp did not fit, would have moved the counter too.
+  mutating func othersExplainCounters(_ transmission: Transmission, _ finding: CounterHistory.Result) -> Bool {
+    finding.isTold && isWatched(transmission) && !isAnotherAttemptProbed(transmission)
+  }
+
+  /// Attempts of one query look alike to the probe: the drop may be this one's.
+  mutating func isAnotherAttemptProbed(_ transmission: Transmission) -> Bool {
+    var slot = transmissions.first(socket: transmission.socketKey)
+    var steps = 0
+    while slot >= 0, steps < TransmissionTable.longestWalk {
+      if transmissions.slots[slot].isProbed && transmissions.slots[slot].client == transmission.client
+        && transmissions.slots[slot].server == transmission.server && transmissions.slots[slot].dnsID == transmission.dnsID
+        && transmissions.slots[slot].questionHash == transmission.questionHash
+        && (transmissions.slots[slot].asked - transmission.asked).magnitude <= UInt64(Self.forwardingTime)
+      {
+        return true
+      }
+      slot = transmissions.after(socket: slot)
+      steps += 1
+    }
+    return slot >= 0
+  }
+
+  /// True if the probe would have told of a clash of this transmission.
+  func isWatched(_ transmission: Transmission) -> Bool {
+    let (from, to) = (transmission.asked, transmission.asked + Self.forwardingTime)
+    return probeSince <= from && !blind.overlaps(.kernelProbe, from: from, to: to)
+      && !unread.overlaps(socketKey: transmission.socketKey, from: from + (-Self.probeClockSlack), to: to)
   }
 
   // MARK: The verdict

@@ -292,7 +292,7 @@ extension Engine {
       if isSameQuery(other, slot) {
         let head = transmissions.slots[other].head
         // An answered query is over, and the same ID again is a new one; unless its sibling still waits: glibc repeats both then.
-        if transmissions.slots[head].accepted != .zero && !siblingWaits(head) { break }
+        if transmissions.slots[head].accepted != .zero && !siblingWaits(head, beside: slot) { break }
         noteLibrary(slot, repeating: head)
         join(slot, to: head)
         return
@@ -330,13 +330,13 @@ extension Engine {
       && gap <= configuration.timeout
   }
 
-  /// True if another query of this lookup is lost or open.
-  mutating func siblingWaits(_ slot: Int32) -> Bool {
+  /// True if another query of this lookup is lost or open; `newest`, which has just been opened, is none yet.
+  mutating func siblingWaits(_ slot: Int32, beside newest: Int32 = -1) -> Bool {
     guard transmissions.slots[slot].hasSibling else { return false }
     var other = transmissions.first(socket: transmissions.slots[slot].socketKey)
     var steps = 0
     while other >= 0, steps < 16 {
-      if other != slot && transmissions.slots[other].client == transmissions.slots[slot].client
+      if other != slot && other != newest && transmissions.slots[other].client == transmissions.slots[slot].client
         && transmissions.slots[other].nameHash == transmissions.slots[slot].nameHash
         && transmissions.slots[transmissions.slots[other].head].accepted == .zero
       {

@@ -4,7 +4,7 @@ import Flows
 struct ProbeDrop: BitwiseCopyable {
   var observation: ProbeObservation
   var socketKey: UInt64
-  /// The transmission that was dropped; -1 while its first copy has not been seen, -2 where there was no room for it.
+  /// The transmission that was dropped; -1 while its first copy has not been seen, -2 where there was no room for it or where it was no query.
   var transmission: Int32
   var generation: UInt32
 }
@@ -19,14 +19,21 @@ struct ProbeTable: ~Copyable {
   private var queue = SlotQueue(capacity: capacity)
   /// Drops whose transmission was not seen yet.
   private(set) var waiting = 0
+  /// Drops for which there was no room.
+  private(set) var refused: UInt64 = 0
 
   init() {}
+
+  var count: Int { pool.used }
 
   var first: SlotQueue.Item? { queue.first }
 
   /// A slot for a drop without a transmission; nil at the cap.
   mutating func enter(_ observation: ProbeObservation, socketKey: UInt64) -> Int32? {
-    guard let slot = pool.take() else { return nil }
+    guard let slot = pool.take() else {
+      refused &+= 1
+      return nil
+    }
     let generation = drops[slot].generation &+ 1
     drops[slot] = ProbeDrop(observation: observation, socketKey: socketKey, transmission: -1, generation: generation)
     bySocket.insert(slot, hash: socketKey)
@@ -34,6 +41,15 @@ struct ProbeTable: ~Copyable {
     // As many items as slots: it has room.
     _ = queue.append(SlotQueue.Item(slot: slot, generation: generation, asked: observation.time))
     return slot
+  }
+
+  /// Enters a drop that was nobody's query: it moved the counters as any other. What queries need is left to them.
+  mutating func enterForeign(_ observation: ProbeObservation, socketKey: UInt64) {
+    guard count < Self.capacity / 2 else {
+      refused &+= 1
+      return
+    }
+    if let slot = enter(observation, socketKey: socketKey) { match(slot, with: -2) }
   }
 
   mutating func match(_ slot: Int32, with transmission: Int32) {

@@ -3,7 +3,7 @@ import Flows
 /// What was seen of a transmission beside its legs.
 struct Signs: BitwiseCopyable {
   struct Marks: OptionSet, BitwiseCopyable {
-    let rawValue: UInt8
+    let rawValue: UInt16
     /// Its first copy had a wrong UDP checksum.
     static let badChecksum = Marks(rawValue: 1)
     /// A copy left for the service's own address although that is translated.
@@ -14,6 +14,14 @@ struct Signs: BitwiseCopyable {
     static let otherDevice = Marks(rawValue: 8)
     /// The kernel resolved a clash that this one had lost.
     static let clashLoser = Marks(rawValue: 16)
+    /// A copy of its answer left for its client in the name of an address that it had not asked and that is not its backend's.
+    static let otherName = Marks(rawValue: 32)
+    /// And no other transmission can have been what that copy answered.
+    static let otherNameIsSure = Marks(rawValue: 64)
+    /// And that address is a service's, or one that this client asks.
+    static let otherNameIsService = Marks(rawValue: 128)
+    /// Of a query's head: an attempt's answer left in another name, and who takes an answer from anybody has it.
+    static let mayBeTaken = Marks(rawValue: 256)
   }
 
   /// Who sent an ICMP error about it; unspecified if nobody did.
@@ -119,6 +127,7 @@ struct Transmission: BitwiseCopyable {
   private struct Story: BitwiseCopyable {
     /// An outgoing copy of the answer from another address than the one asked.
     var untranslated = Instant.zero
+    var furtherCame: UInt8 = 0
     var joinsGeneration: UInt32 = 0
     var siblingID: UInt16 = 0
     var siblingType: UInt16 = 0
@@ -213,6 +222,11 @@ extension Transmission {
   var untranslated: Instant {
     get { hasStory ? story.untranslated : .zero }
     set { tell { $0.untranslated = newValue } }
+  }
+  /// Copies of further answers that came and were not seen to leave yet.
+  var furtherCame: UInt8 {
+    get { hasStory ? story.furtherCame : 0 }
+    set { tell { $0.furtherCame = newValue } }
   }
   var joinsGeneration: UInt32 {
     get { hasStory ? story.joinsGeneration : 0 }

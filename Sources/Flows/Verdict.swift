@@ -55,6 +55,7 @@ package enum Reason: UInt8, BitwiseCopyable, Sendable, CaseIterable {
   case entryDeleted
   case earlyDrop
   case expired
+  case wrongService
 
   package var name: StaticString {
     switch self {
@@ -72,6 +73,7 @@ package enum Reason: UInt8, BitwiseCopyable, Sendable, CaseIterable {
     case .entryDeleted: "entry_deleted"
     case .earlyDrop: "early_drop"
     case .expired: "expired"
+    case .wrongService: "wrong_service"
     }
   }
 }
@@ -174,7 +176,7 @@ package struct Evidence: OptionSet, BitwiseCopyable, Sendable {
   @inlinable package static var natClashDestroyed: Evidence { Evidence(rawValue: 1 << 10) }
   /// The answer opened a new entry of its own: it was not translated.
   @inlinable package static var answerOpenedEntry: Evidence { Evidence(rawValue: 1 << 11) }
-  /// The answer left from the backend's address instead of the server's.
+  /// The answer left from the backend's address, or another service's, instead of the server's.
   @inlinable package static var untranslatedCopy: Evidence { Evidence(rawValue: 1 << 12) }
   /// The counters moved by exactly the number of transmissions that need them.
   @inlinable package static var countersExact: Evidence { Evidence(rawValue: 1 << 13) }

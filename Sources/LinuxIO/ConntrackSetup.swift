@@ -7,8 +7,7 @@ extension SetupError {
     let remedy =
       switch code {
       case EPERM, EACCES: "needs CAP_NET_ADMIN"
-      // nfnetlink without the ctnetlink subsystem answers EINVAL; without nfnetlink there is no such protocol.
-      case EINVAL, EPROTONOSUPPORT, EAFNOSUPPORT, EOPNOTSUPP, ENOENT: "load nf_conntrack_netlink"
+      case _ where Self.meansNoConntrack(code): "load nf_conntrack_netlink"
       case ENOPROTOOPT: "needs Linux 4.12 or newer"
       case E2BIG: "give at most \(CONNTRACK_PORTS_MAX) ports"
       case ETIMEDOUT: "the kernel did not answer; try again"
@@ -17,6 +16,12 @@ extension SetupError {
       }
     self.init(operation, code: code, cause: unsafe String(cString: conntrack_error_text(code)), remedy: remedy)
   }
+
+  /// True if this kernel has no ctnetlink, and could not load it when it was asked for.
+  package var saysNoConntrack: Bool { Self.meansNoConntrack(code) }
+
+  /// nfnetlink without the ctnetlink subsystem answers EINVAL; without nfnetlink there is no such protocol.
+  private static func meansNoConntrack(_ code: Int32) -> Bool { [EINVAL, EPROTONOSUPPORT, EAFNOSUPPORT, EOPNOTSUPP, ENOENT].contains(code) }
 
   init(conntrack failure: conntrack_failure) {
     unsafe self.init(conntrack: String(cString: failure.operation), code: failure.code)

@@ -27,29 +27,31 @@ package enum KernelProbeRung: String, CaseIterable, Sendable {
 package struct KernelProbe: ~Copyable {
   private let probe: OpaquePointer
   private let events: UnsafeMutablePointer<kernel_probe_event>
-  private var order: [Int] = []
+  private var order = ProbeOrder(capacity: eventsPerDrain)
   package let rung: KernelProbeRung
 
-  /// Events of one `drain`, so that a flood of clashes cannot keep the loop from its other sources.
-  package static let eventsPerDrain = 512
+  /// Events of one `drain`: all that the ring can hold, so that they are put in order together; and no more, so that a flood of clashes cannot keep the
+  /// loop from its other sources.
+  package static let eventsPerDrain = 2048
+  /// Bytes of one; the ring adds a header of eight.
+  static var eventSize: Int { MemoryLayout<kernel_probe_event>.size }
 
   /// - Parameters:
   ///   - watchesResolved: on the rung `kfreeSkb` also looks at every packet that leaves, for clashes that were resolved. The others see them anyway.
   ///   - counters: each possible CPU's conntrack statistics as they are now.
   package init(
     _ rung: KernelProbeRung, watchesResolved: Bool = false, ports: [UInt16], counters: [ConntrackCPUReading]
-  ) throws(SetupError) {
-    var failure = unsafe kernel_probe_failure()
+  ) throws(KernelProbeFailure) {
+    var failure = kernel_probe_failure()
     let seeds = counters.sorted { $0.cpu < $1.cpu }.map {
       kernel_probe_counters(insert_failed: $0.insertFailed, drop: $0.drop, clash_resolve: $0.clashResolve, is_known: 1)
     }
     guard let probe = unsafe kernel_probe_open(rung.number, watchesResolved ? 1 : 0, ports, ports.count, seeds, seeds.count, &failure) else {
-      throw unsafe SetupError(probe: failure, rung)
+      throw KernelProbeFailure(failure, rung)
     }
     unsafe self.probe = probe
     unsafe events = .allocate(capacity: Self.eventsPerDrain)
     self.rung = rung
-    order.reserveCapacity(Self.eventsPerDrain)
   }
 
   deinit {
@@ -60,25 +62,27 @@ package struct KernelProbe: ~Copyable {
   /// For epoll, EPOLLIN.
   package var descriptor: Int32 { unsafe kernel_probe_descriptor(probe) }
 
-  /// Gives what the ring holds to `body`, in order of time, each with its packet from the network header on and the packet's EtherType. Headers and
-  /// DNS message are the caller's to decode.
+  /// A packet that the probe tells of: from the network header on, so far as it was kept.
+  package struct Packet {
+    package var etherType: UInt16
+    /// Bytes that it had, at most 65,535; what is lent of it may be less.
+    package var wholeLength: Int
+    package var isLengthKnown: Bool { wholeLength > 0 && wholeLength < 0xFFFF }
+  }
+
+  /// Gives what the ring holds to `body`, in order of time, each with its packet. Headers and DNS message are the caller's to decode.
   ///
   /// - Returns: true if more may wait.
-  package mutating func drain(_ body: (ProbeObservation, RawSpan, UInt16) -> Void) -> Bool {
+  package mutating func drain(_ body: (ProbeObservation, RawSpan, Packet) -> Void) -> Bool {
     let count = unsafe kernel_probe_next(probe, events, Self.eventsPerDrain)
-    order.removeAll(keepingCapacity: true)
-    for index in 0..<count {
-      // CPUs enter what they have when they have it: nearly in order.
-      var place = order.count
-      while place > 0, unsafe events[order[place - 1]].time > events[index].time { place -= 1 }
-      order.insert(index, at: place)
-    }
-    for index in order {
+    order.arrange(count) { unsafe events[$0].time }
+    for index in order.places {
       guard let observation = unsafe ProbeObservation(events[index]) else { continue }
       let length = min(Int(unsafe events[index].length), Int(KERNEL_PROBE_PACKET))
-      let etherType: UInt16 = observation.original.source.address.isV4 ? 0x0800 : 0x86DD
+      let shape = Packet(
+        etherType: observation.original.source.address.isV4 ? 0x0800 : 0x86DD, wholeLength: Int(unsafe events[index].whole_length))
       unsafe withUnsafeBytes(of: &events[index].packet) { packet in
-        body(observation, unsafe packet.bytes.extracting(first: length), etherType)
+        body(observation, unsafe packet.bytes.extracting(first: length), shape)
       }
     }
     return count == Self.eventsPerDrain

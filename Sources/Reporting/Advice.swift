@@ -108,6 +108,11 @@ package enum Advice {
       """
       The entry timed out before the answer came: look for a backend slower than nf_conntrack_udp_timeout, or a time-out set too low.
       """
+    case .wrongService:
+      """
+      The answer left in the name of another service that this socket had asked and that shares the backend, as IPVS does: give the pod a single \
+      nameserver; a client that takes answers from any of its servers (musl) has it all the same.
+      """
     default:
       """
       The answer came from the backend's own address and the client does not accept it: see whether the answer takes another path than the query \

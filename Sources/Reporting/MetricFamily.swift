@@ -14,6 +14,8 @@ package enum MetricFamily: UInt8, CaseIterable, Sendable {
   case conntrackEventsLost
   case packets
   case packetsLost
+  case probeEvents
+  case probeEventsLost
   case transmissions
   case fates
   case open
@@ -95,6 +97,11 @@ package enum MetricFamily: UInt8, CaseIterable, Sendable {
       MetricDescriptor("racetrack_packets", .counter, help: "Packets captured: every copy of a DNS query or answer on any device.")
     case .packetsLost:
       MetricDescriptor("racetrack_packets_lost", .counter, help: "Packets that the kernel dropped because the capture ring was full.")
+    case .probeEvents:
+      MetricDescriptor("racetrack_kernel_probe_events", .counter, labels: ["kind"], help: "Clashes that the kernel probe told of.")
+    case .probeEventsLost:
+      MetricDescriptor(
+        "racetrack_kernel_probe_events_lost", .counter, help: "Clashes that the kernel probe saw and could not tell of because its ring was full.")
     case .transmissions:
       MetricDescriptor(
         "racetrack_dns_transmissions", .counter, labels: ["qtype", "vantage"],

@@ -30,6 +30,11 @@ package enum MetricsPage {
     case .conntrackEventsLost: out.sample(snapshot.eventsLost)
     case .packets: out.sample(snapshot.packets)
     case .packetsLost: out.sample(snapshot.packetsLost)
+    case .probeEvents:
+      out.sample(["dropped"], snapshot.probeEvents.dropped)
+      out.sample(["merged"], snapshot.probeEvents.merged)
+      out.sample(["reply_only"], snapshot.probeEvents.replyOnly)
+    case .probeEventsLost: out.sample(snapshot.probeEvents.lost)
     case .transmissions, .fates, .open, .answers, .duplicateAnswers, .unmatched, .tcpMessages, .retries, .serverLostQueries:
       writeEngine(family, snapshot.engine, to: &out)
     case .lostQueries:

@@ -21,6 +21,7 @@ package struct MetricsSnapshot: Sendable {
   package var eventsLost: UInt64 = 0
   package var packets: UInt64 = 0
   package var packetsLost: UInt64 = 0
+  package var probeEvents = ProbeEventTotals()
 
   package var engine = EngineTotals()
   /// The latest incident of each verdict and grade (index: `EngineTotals.lostByVerdict`), and of each bucket of the durations.
@@ -69,6 +70,15 @@ package struct ConntrackEventTotals: BitwiseCopyable, Sendable {
   package var new: UInt64 = 0
   package var update: UInt64 = 0
   package var destroy: UInt64 = 0
+  package init() {}
+}
+
+/// racetrack_kernel_probe_events_total, by kind, and those that were lost.
+package struct ProbeEventTotals: BitwiseCopyable, Sendable {
+  package var dropped: UInt64 = 0
+  package var merged: UInt64 = 0
+  package var replyOnly: UInt64 = 0
+  package var lost: UInt64 = 0
   package init() {}
 }
 

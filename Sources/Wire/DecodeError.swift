@@ -29,6 +29,14 @@ package enum DecodeError: UInt8, Error, BitwiseCopyable, CaseIterable, Sendable 
   /// An ICMP error ends before the ports of the datagram that it quotes, or quotes no UDP datagram.
   case badQuotation
 
+  /// The packet ended before it was read: where only a part of it was at hand, the rest may have told more.
+  package var isShortage: Bool {
+    switch self {
+    case .truncatedIP, .truncatedUDP, .truncatedTCP, .truncatedDNS: true
+    default: false
+    }
+  }
+
   /// The value of the label `reason`.
   package var name: StaticString {
     switch self {

@@ -85,6 +85,32 @@ import Testing
     #expect(scenario.engine.totals.durations.counts[5] == 0 && scenario.engine.totals.durations.counts[10] == 0)
   }
 
+  /// Both of a pair were answered: whoever uses the number again asks anew, and has not been answered.
+  @Test func aPairThatWasAnsweredIsOverToo() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    for (id, type) in [(77, QueryType.a), (78, QueryType.aaaa)] as [(UInt16, UInt16)] { Ask(scenario, port: 40000, id: id, type: type).answered() }
+    scenario.wait(150 * millisecond)
+    Ask(scenario, port: 40000, id: 77).asked()
+    scenario.wait(30 * second)
+    #expect(scenario.engine.totals.retries == 0)
+    #expect(scenario.losses.map(\.attempt) == [1])
+    #expect(scenario.closings.map(\.impact) == [.failed] && scenario.closings.map(\.attempts) == [1])
+  }
+
+  /// glibc asks both of a pair again, where one was lost.
+  @Test func ofAPairThatWaitsTheAnsweredOneIsRepeated() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    Ask(scenario, port: 40000, id: 77).answered()
+    Ask(scenario, port: 40000, id: 78, type: QueryType.aaaa).asked()
+    scenario.wait(5 * second)
+    for (id, type) in [(77, QueryType.a), (78, QueryType.aaaa)] as [(UInt16, UInt16)] { Ask(scenario, port: 40000, id: id, type: type).answered() }
+    scenario.wait(30 * second)
+    #expect(scenario.engine.totals.retries == 2)
+    #expect(scenario.closings.map(\.attempts) == [2] && scenario.closings.map(\.libc) == [.glibc])
+  }
+
   @Test func aCopyThatCannotBeAttributedIsNoObservation() throws {
     let scenario = Scenario()
     scenario.warmUp()

@@ -19,11 +19,30 @@ extension Scenario {
     engine.observe(observation, name: wire.span.bytes)
     pass(microsecond)
   }
+
+  // The engine is not copyable, which #expect would need.
+  var isProbeBlind: Bool { engine.isBlind(.kernelProbe) }
+  var probeBlindNanoseconds: Int64 { engine.blindNanoseconds(.kernelProbe) }
+  /// Slots in use and drops that found no room.
+  var probeDrops: [Int] { engine.tableUse().filter { "\($0.name)" == "probe_drops" }.flatMap { [$0.used, Int($0.evictions)] } }
+
+  /// The same of a packet in which there is no query to be found; it moves the counters.
+  func drop(of ask: Ask, isResponse: Bool) -> ProbeObservation {
+    counters.insertFailed += 1
+    counters.drop += 1
+    var observation = ProbeObservation(
+      kind: .dropped, time: at, cpu: 1, interface: ask.device, isExact: true, original: FiveTuple(udp: ask.client, ask.server),
+      reply: FiveTuple(udp: ask.backend, ask.sentFrom))
+    observation.wallTime = wall
+    observation.dns.isResponse = isResponse
+    pass(microsecond)
+    return observation
+  }
 }
 
 @Suite struct ProbeVerdictTests {
-  private func watched() -> Scenario {
-    let scenario = Scenario()
+  private func watched(_ change: (inout EngineConfiguration) -> Void = { _ in }) -> Scenario {
+    let scenario = Scenario(change)
     scenario.engine.probeStarted(at: scenario.at)
     scenario.warmUp()
     return scenario
@@ -150,6 +169,141 @@ extension Scenario {
     #expect(lost.grade == .inferred)
   }
 
+  /// A clash that the probe tells of, each from a port of its own.
+  private func told(_ scenario: Scenario, _ index: Int) {
+    let winner = Ask(scenario, port: UInt16(43000 + index), id: UInt16(1000 + index), name: "told.example")
+    let loser = Ask(scenario, port: UInt16(43000 + index), to: scenario.secondVIP, id: UInt16(1000 + index), name: "told.example")
+    winner.entry()
+    winner.asked()
+    loser.asked()
+    scenario.probe(loser)
+    winner.sent()
+    winner.came()
+    winner.delivered()
+  }
+
+  /// A rule drops a query whose tuple a sibling holds; who failed to insert in that second was told, and was another.
+  @Test(arguments: [0, 1]) func silenceBesideFailuresThatWereAllToldRefutesAClash(untold: UInt64) throws {
+    let scenario = watched()
+    for index in 0..<3 {
+      told(scenario, index)
+      scenario.wait(50 * millisecond)
+    }
+    let winner = Ask(scenario, port: 40005, id: 2)
+    let victim = Ask(scenario, port: 40005, to: scenario.secondVIP, id: 3)
+    winner.entry()
+    winner.asked()
+    victim.asked()
+    winner.sent()
+    scenario.wait(100 * millisecond)
+    scenario.counters.insertFailed += untold
+    scenario.counters.drop += untold
+    told(scenario, 4)
+    scenario.wait(5 * second)
+    let lost = try #require(scenario.losses.first { $0.dnsID == 3 })
+    #expect(lost.verdict == .droppedOnNode && lost.evidence.contains(.probeQuiet) && lost.evidence.contains(.countersExact) == (untold == 0))
+    #expect(lost.grade == (untold == 0 ? .observed : .inferred))
+  }
+
+  /// A drop that was told of and whose stamp did not fit its copy is no proof that this copy was not dropped: neither where a winner is known, nor where
+  /// none is.
+  @Test(arguments: [true, false]) func aDropThatWasNotMatchedExplainsNothing(hasWinner: Bool) throws {
+    let scenario = watched()
+    told(scenario, 0)
+    scenario.wait(100 * millisecond)
+    let winner = Ask(scenario, port: 40005, id: 2)
+    let loser = Ask(scenario, port: 40005, to: scenario.secondVIP, id: 3)
+    scenario.probe(loser)
+    scenario.pass(20 * millisecond)
+    if hasWinner {
+      winner.entry()
+      winner.asked()
+    }
+    loser.asked()
+    if hasWinner { winner.sent() }
+    scenario.wait(100 * millisecond)
+    told(scenario, 1)
+    scenario.wait(5 * second)
+    #expect(scenario.engine.totals.probeUnmatched == 1)
+    let lost = try #require(scenario.losses.first { $0.dnsID == 3 })
+    #expect(lost.grade == .inferred)
+  }
+
+  /// Two attempts of one query are one to the probe: the drop that it told of may be either's.
+  @Test func anotherAttemptsDropExplainsNothing() throws {
+    let scenario = watched()
+    told(scenario, 0)
+    scenario.wait(100 * millisecond)
+    let loser = Ask(scenario, port: 40005, to: scenario.secondVIP, id: 3)
+    loser.asked()
+    scenario.wait(10 * millisecond)
+    loser.asked()
+    scenario.probe(loser)
+    scenario.wait(100 * millisecond)
+    told(scenario, 1)
+    scenario.wait(5 * second)
+    let unproven = scenario.losses.filter { $0.dnsID == 3 && !$0.evidence.contains(.probeDrop) }
+    #expect(unproven.map(\.grade) == [.inferred])
+  }
+
+  /// The counters are read between the step and the stamp of the drop.
+  @Test func aReadingBetweenTheStepAndTheStampIsNotSettled() throws {
+    let scenario = watched()
+    told(scenario, 0)
+    scenario.wait(300 * millisecond)
+    Ask(scenario, port: 40002, id: 3).asked()
+    scenario.wait(10 * millisecond)
+    let winner = Ask(scenario, port: 40001, id: 1)
+    let loser = Ask(scenario, port: 40001, to: scenario.secondVIP, id: 2)
+    winner.entry()
+    winner.asked()
+    loser.asked()
+    scenario.counters.insertFailed += 1
+    scenario.counters.drop += 1
+    scenario.read()
+    scenario.pass(100 * microsecond)
+    scenario.probe(loser, counted: false)
+    winner.sent()
+    scenario.wait(5 * second)
+    let lost = try #require(scenario.losses.first { $0.dnsID == 3 })
+    #expect(lost.verdict == .droppedOnNode && lost.reason == .policyOrRoute && lost.grade == .observed)
+  }
+
+  /// The reading that ends the second around has counted a clash that is not half a second old when the verdict falls: nobody can say whose that is.
+  @Test func aReadingOfWhichNotEveryCandidateIsKnownIsNotTaken() throws {
+    let scenario = watched()
+    told(scenario, 0)
+    scenario.wait(100 * millisecond)
+    scenario.pass(10 * millisecond - scenario.at.nanoseconds % (10 * millisecond))
+    Ask(scenario, port: 40002, id: 3).asked()
+    scenario.wait(480 * millisecond)
+    scenario.readsCounters = false
+    scenario.wait(49 * millisecond)
+    scenario.readsCounters = true
+    told(scenario, 1)
+    scenario.read()
+    scenario.wait(5 * second)
+    let lost = try #require(scenario.losses.first { $0.dnsID == 3 })
+    #expect(lost.verdict == .droppedOnNode && lost.reason == .policyOrRoute && lost.grade == .observed)
+  }
+
+  /// A rule's drops beside clashes without pause.
+  @Test(arguments: [2, 3, 7]) func ruleDropsBesideToldClashes(pace: Int64) {
+    let scenario = watched()
+    for index in 0..<200 {
+      told(scenario, index)
+      scenario.wait(pace * millisecond)
+      scenario.pass(Int64(index * 37 % 1000) * microsecond)
+      Ask(scenario, port: UInt16(50000 + index), id: UInt16(5000 + index), name: "rule.example", from: scenario.otherPod, device: 12).asked()
+      scenario.pass(Int64(index * 91 % 1000) * microsecond)
+    }
+    scenario.wait(10 * second)
+    let dropped = scenario.losses.filter { $0.verdict == .droppedOnNode }
+    #expect(dropped.count == 200)
+    #expect(dropped.count { $0.grade == .observed } == 200)
+    #expect(scenario.losses.count { $0.grade == .proven } == 200)
+  }
+
   /// Drops of the probe count as candidates: what else is lost in the same second is judged by what remains of the counters.
   @Test func provenDropsAccountForTheirCounters() throws {
     let scenario = Scenario()
@@ -175,6 +329,144 @@ extension Scenario {
     scenario.wait(15 * second)
     #expect(scenario.losses.count == 20)
     #expect(scenario.losses.allSatisfy { $0.verdict == .replyClashDropped && $0.grade == ($0.dnsID % 2 == 0 ? .proven : .observed) })
+  }
+
+  /// Records of two CPUs that crossed: microseconds out of order, over two sweeps. Each finds its transmission, and the counters stay exact.
+  @Test func recordsThatCrossedBetweenCPUs() throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    var losers: [Ask] = []
+    for index in 0..<40 {
+      let (port, id) = (UInt16(43000 + index), UInt16(index))
+      let winner = Ask(scenario, port: port, id: id)
+      let loser = Ask(scenario, port: port, to: scenario.secondVIP, id: id)
+      winner.entry()
+      winner.asked()
+      loser.asked()
+      winner.sent()
+      winner.came()
+      winner.delivered()
+      losers.append(loser)
+      // Two at a time, told in the wrong order; beside each pair a loss that the probe missed.
+      if index % 4 == 1 {
+        scenario.pass(300 * microsecond)
+        scenario.probe(losers[index], cpu: 1)
+        scenario.pass(-250 * microsecond)
+        scenario.probe(losers[index - 1], cpu: 0)
+        scenario.pass(250 * microsecond)
+      } else if index % 4 > 1 {
+        scenario.counters.insertFailed += 1
+        scenario.counters.drop += 1
+      }
+      if index % 2 == 1 { scenario.wait(20 * millisecond) }
+    }
+    scenario.wait(15 * second)
+    #expect(scenario.losses.count == 40 && scenario.losses.allSatisfy { $0.verdict == .replyClashDropped })
+    for loss in scenario.losses { #expect(loss.grade == (loss.dnsID % 4 < 2 ? .proven : .observed), "\(loss.dnsID)") }
+    #expect(scenario.losses.filter { $0.grade == .proven }.allSatisfy { $0.cpu == UInt32($0.dnsID % 2) })
+    #expect(scenario.engine.totals.probeUnmatched == 0 && scenario.isConserved)
+  }
+
+  /// More drops of the node's own processes in half a second than the table holds: what finds no room is counted, and the probe blind.
+  @Test func dropsBeyondTheTableAreCounted() throws {
+    let scenario = watched {
+      $0.transmissions = 16384
+      $0.nameBytes = 4 << 20
+    }
+    let (cap, more) = (8192, 100)
+    for index in 0..<(cap + more) {
+      var loser = Ask(
+        scenario, port: UInt16(10000 + index), to: scenario.secondVIP, id: UInt16(index), name: "host.example", from: scenario.nodeAddress)
+      loser.device = 0
+      scenario.probe(loser, host: true)
+    }
+    #expect(scenario.probeDrops == [cap, more] && scenario.isProbeBlind)
+    scenario.engine.blindEnded(.kernelProbe, at: scenario.at, wall: scenario.wall)
+    scenario.wait(20 * second)
+    let windows = scenario.records.compactMap { if case .blind(let window) = $0 { window } else { nil } }
+    #expect(windows.filter { $0.source == .kernelProbe }.map(\.lost) == [UInt64(more)])
+    #expect(scenario.losses.count == cap && scenario.isConserved)
+    #expect(scenario.probeDrops == [0, more])
+  }
+
+  /// Clashing packets that are no queries make nothing blind and nobody's verdict less sure: the probe saw what moved the counters.
+  @Test(arguments: [false, true]) func whatIsNoQueryChangesNothing(isResponse: Bool) throws {
+    let scenario = Scenario()
+    scenario.warmUp()
+    for index in 0..<200 {
+      let port = UInt16(44000 + index)
+      var hostile = Ask(scenario, port: port, id: UInt16(index), name: "junk.example", from: scenario.otherPod, device: 12)
+      hostile.backend = scenario.backend
+      // Not in the same moment as a reading of the counters.
+      scenario.pass(millisecond)
+      let observation = scenario.drop(of: hostile, isResponse: isResponse)
+      if isResponse { scenario.engine.observe(observation, name: [UInt8]().span.bytes) } else { scenario.engine.observeForeign(observation) }
+      if index % 10 == 0 {
+        let winner = Ask(scenario, port: UInt16(45000 + index), id: UInt16(index))
+        let loser = Ask(scenario, port: UInt16(45000 + index), to: scenario.secondVIP, id: UInt16(index))
+        winner.entry()
+        winner.asked()
+        loser.asked()
+        if index % 20 == 0 {
+          scenario.probe(loser)
+        } else {
+          scenario.counters.insertFailed += 1
+          scenario.counters.drop += 1
+        }
+        winner.sent()
+        winner.came()
+        winner.delivered()
+      }
+      scenario.wait(10 * millisecond)
+    }
+    #expect(!scenario.isProbeBlind)
+    scenario.wait(15 * second)
+    #expect(scenario.losses.count == 20 && scenario.losses.allSatisfy { $0.verdict == .replyClashDropped })
+    for loss in scenario.losses { #expect(loss.grade == (loss.dnsID % 20 == 0 ? .proven : .observed), "\(loss.dnsID)") }
+    #expect(scenario.probeBlindNanoseconds == 0 && scenario.engine.totals.probeUnmatched == 0)
+  }
+
+  /// They leave room for queries.
+  @Test func whatIsNoQueryLeavesRoom() {
+    let scenario = watched()
+    let hostile = Ask(scenario, port: 44000, id: 1, name: "junk.example", from: scenario.otherPod, device: 12)
+    for _ in 0..<10000 { scenario.engine.observeForeign(scenario.drop(of: hostile, isResponse: false)) }
+    #expect(scenario.probeDrops == [4096, 5904] && !scenario.isProbeBlind)
+  }
+
+  /// A packet that could not be read may have been the query: of its socket, and of no other, the probe's silence says nothing.
+  @Test func anUnreadDropSpeaksOfItsSocketAlone() throws {
+    let scenario = watched()
+    var victims: [Ask] = []
+    for port in [46000, 46001] as [UInt16] {
+      let winner = Ask(scenario, port: port, id: port)
+      let victim = Ask(scenario, port: port, to: scenario.secondVIP, id: port)
+      winner.entry()
+      winner.asked()
+      victim.asked()
+      winner.sent()
+      victims.append(victim)
+    }
+    scenario.engine.observeUnread(scenario.drop(of: victims[0], isResponse: false))
+    scenario.counters.insertFailed += 1
+    scenario.counters.drop += 1
+    scenario.wait(5 * second)
+    let losses = scenario.losses.sorted { $0.dnsID < $1.dnsID }
+    #expect(losses.filter { victims.map(\.query.id).contains($0.dnsID) }.map { $0.evidence.contains(.probeQuiet) } == [false, true])
+    #expect(scenario.probeBlindNanoseconds == 0)
+  }
+
+  /// The sockets of one sender push each other out, and make nothing blind.
+  @Test func unreadDropsAreBounded() {
+    var unread = UnreadDrops()
+    for index in 0..<1000 { unread.add(socketKey: UInt64(index), at: Instant(nanoseconds: Int64(1 + index))) }
+    let end = Instant(nanoseconds: 10_000)
+    let known = (0..<1000).filter { unread.overlaps(socketKey: UInt64($0), from: .zero, to: end) }
+    #expect(known == Array(872..<1000))
+    for index in 0..<1000 { unread.add(socketKey: 5000, at: Instant(nanoseconds: Int64(2000 + index))) }
+    let (old, new) = (unread.overlaps(socketKey: 900, from: .zero, to: end), unread.overlaps(socketKey: 5000, from: .zero, to: end))
+    let later = unread.overlaps(socketKey: 5000, from: Instant(nanoseconds: 4000), to: end)
+    #expect(old && new && !later)
   }
 
   @Test func whatIsOpenAtTheEndIsStillProven() throws {

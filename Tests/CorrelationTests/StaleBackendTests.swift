@@ -8,8 +8,13 @@ import Testing
   private let others = (0..<12).map { endpoint("10.1.7.\($0 + 1)") }
 
   /// An answered query makes the entry; the same socket asks again after `newer` entries of the service were made, and hears nothing.
-  private func ask(_ scenario: Scenario, after newer: () -> Void) -> Ask {
+  ///
+  /// - Parameter rotating: the service gave its backends in turn before.
+  private func ask(_ scenario: Scenario, rotating: Bool = true, after newer: () -> Void) -> Ask {
     scenario.warmUp()
+    if rotating {
+      for index in 0..<4 { choose(scenario, index % 2 == 0 ? scenario.backend : scenario.secondBackend, by: scenario.pod, port: 39000 + index) }
+    }
     Ask(scenario, port: 40000, backend: scenario.secondBackend, id: 1).answered()
     scenario.wait(1 * second)
     newer()
@@ -72,14 +77,71 @@ import Testing
   /// Session affinity: a client that has a backend goes on getting it, however many entries it makes.
   @Test func oneClientsEntriesAreOneChoice() {
     let scenario = Scenario()
-    _ = ask(scenario) { for index in 0..<200 { choose(scenario, scenario.backend, by: scenario.otherPod, port: 50000 + index) } }
+    _ = ask(scenario, rotating: false) { for index in 0..<200 { choose(scenario, scenario.backend, by: scenario.otherPod, port: 50000 + index) } }
     scenario.wait(30 * second)
     #expect(scenario.losses.map(\.reason) == [.silent])
   }
 
-  @Test func manyClientsAreManyChoices() {
+  /// The affinity of the only client that asks ended while its socket's entry lived: it got another backend, and goes on getting that.
+  @Test(arguments: [1, 200]) func anAffinityThatEndedIsNoLeave(pause: Int64) {
     let scenario = Scenario()
-    _ = ask(scenario) { for index in 0..<60 { choose(scenario, scenario.backend, by: v4("10.0.3.\(index + 1)"), port: 50000) } }
+    _ = ask(scenario, rotating: false) {
+      scenario.wait(pause * second)
+      for index in 0..<200 { choose(scenario, scenario.backend, by: scenario.pod, port: 50000 + index) }
+    }
+    scenario.wait(30 * second)
+    #expect(scenario.losses.map(\.reason) == [.silent])
+  }
+
+  /// It ended more than once: each time it is one more choice, and not one an entry.
+  @Test func affinitiesThatEndAreFewChoices() {
+    let scenario = Scenario()
+    _ = ask(scenario, rotating: false) {
+      for index in 0..<200 {
+        if index % 50 == 0 { scenario.wait(5 * second) }
+        choose(scenario, others[index / 50 % 2], by: scenario.pod, port: 50000 + index)
+      }
+    }
+    scenario.wait(30 * second)
+    #expect(scenario.losses.map(\.reason) == [.silent])
+  }
+
+  /// One backend is taken away, and who was bound to it gets another at once: that is no rotation.
+  @Test func aBackendThatWasTakenAwayIsNoRotation() {
+    let scenario = Scenario()
+    _ = ask(scenario, rotating: false) {
+      for index in 0..<200 { choose(scenario, others[index < 100 ? 0 : 1], by: scenario.otherPod, port: 50000 + index) }
+    }
+    scenario.wait(30 * second)
+    #expect(scenario.losses.map(\.reason) == [.silent])
+  }
+
+  private func clients(_ scenario: Scenario, _ backend: Endpoint, port: Int) {
+    for index in 0..<60 { choose(scenario, backend, by: v4("10.0.3.\(index + 1)"), port: port) }
+  }
+
+  /// Each had been given that backend, and got another since.
+  @Test func manyClientsThatChangedAreManyChoices() {
+    let scenario = Scenario()
+    scenario.warmUp()
+    clients(scenario, scenario.secondBackend, port: 49000)
+    scenario.wait(1 * second)
+    _ = ask(scenario, rotating: false) { clients(scenario, scenario.backend, port: 50000) }
+    scenario.wait(30 * second)
+    #expect(scenario.losses.map(\.reason) == [.staleBackend])
+  }
+
+  /// They may have been bound to the other backend before this one was there.
+  @Test func manyClientsThatWereNotSeenToChangeAreNone() {
+    let scenario = Scenario()
+    _ = ask(scenario, rotating: false) { clients(scenario, scenario.backend, port: 50000) }
+    scenario.wait(30 * second)
+    #expect(scenario.losses.map(\.reason) == [.silent])
+  }
+
+  @Test func manyClientsOfARotatingServiceAreManyChoices() {
+    let scenario = Scenario()
+    _ = ask(scenario) { clients(scenario, scenario.backend, port: 50000) }
     scenario.wait(30 * second)
     #expect(scenario.losses.map(\.reason) == [.staleBackend])
   }

@@ -56,7 +56,8 @@ struct RoutedNode {
       ]) + Topology.services([("fd96::12", pods["b1"]!.v6)], family: "ip6")
         + """
         table ip moving { chain pre { type nat hook prerouting priority -101;
-            ip daddr 10.96.0.49 udp dport 53 dnat to \(b["bstale"]!)
+            ip daddr 10.96.0.49 udp sport 37000 udp dport 53 dnat to \(b["bstale"]!)
+            ip daddr 10.96.0.49 udp dport 53 dnat to numgen inc mod 2 map { 0 : \(b["bstale"]!), 1 : \(b["b1"]!) }
           }
         }
         table ip other {

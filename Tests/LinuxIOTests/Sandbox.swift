@@ -1,6 +1,9 @@
 import CLinux
+import Flows
 import Glibc
 import Testing
+
+@testable import LinuxIO
 
 // Glibc's module is made without _GNU_SOURCE.
 @_silgen_name("unshare") private func unshare(_ flags: Int32) -> Int32
@@ -34,21 +37,26 @@ enum Sandbox {
     guard status == 0 else { throw Failure(description: "ip \(line): \(output)") }
   }
 
-  /// Devices `a` and `b`, up, each other's ends.
+  /// Devices `a` and `b`, up, each other's ends. A work queue of the kernel notices their carrier (net/core/link_watch.c); what is sent before is dropped.
   static func vethPair(_ a: String = "a", _ b: String = "b") throws {
     try ip("link add name \(a) type veth peer name \(b)")
     try ip("link set dev \(a) up")
     try ip("link set dev \(b) up")
+    let deadline = Clocks.monotonic() + 30 * Nanoseconds.perSecond
+    while ![a, b].allSatisfy({ attempt("-o link show dev \($0)").1.contains("state UP") }) {
+      guard Clocks.monotonic() < deadline else { throw Failure(description: "\(a) and \(b) did not come up") }
+      usleep(1000)
+    }
   }
 
-  /// Runs `ip` with these words and returns its exit status and what it wrote to standard error.
+  /// Runs `ip` with these words and returns its exit status and what it wrote.
   static func attempt(_ line: String) -> (Int32, String) {
     var ends: [Int32] = [0, 0]
     guard pipe2(&ends, O_CLOEXEC) == 0 else { return (-1, "pipe") }
     defer { close(ends[0]) }
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
-    posix_spawn_file_actions_adddup2(&actions, ends[1], 2)
+    for output: Int32 in 1...2 { posix_spawn_file_actions_adddup2(&actions, ends[1], output) }
     defer { posix_spawn_file_actions_destroy(&actions) }
     var words: [UnsafeMutablePointer<CChar>?] = (["ip"] + line.split(separator: " ").map(String.init)).map { strdup($0) } + [nil]
     defer { words.forEach { free($0) } }

@@ -266,6 +266,9 @@ func fullSnapshot() -> MetricsSnapshot {
   snapshot.paths = [PathObservable("sent", true), PathObservable("delivered", false)]
   snapshot.tables = [TableUse("transmissions", entries: 1, evictions: 0)]
   snapshot.decodeErrors = [DecodeErrorCount("packets", "truncated", 2)]
+  snapshot.probeEvents.dropped = 7
+  snapshot.probeEvents.merged = 3
+  snapshot.probeEvents.lost = 2
   var process = ProcessUse()
   process.cpuNanoseconds = 1_250_000_000
   process.residentBytes = 9_437_184

@@ -4,6 +4,7 @@ package struct KernelCounters: Sendable, Equatable, CustomStringConvertible {
   package var drop = 0
   package var earlyDrop = 0
   package var clashResolve = 0
+  package var chainTooLong = 0
 
   package static func read(_ lab: Lab) throws -> KernelCounters { try read(in: lab.node) }
 
@@ -18,6 +19,7 @@ package struct KernelCounters: Sendable, Equatable, CustomStringConvertible {
       case "drop": counters.drop += value
       case "early_drop": counters.earlyDrop += value
       case "clash_resolve": counters.clashResolve += value
+      case "chaintoolong": counters.chainTooLong += value
       default: break
       }
     }
@@ -27,8 +29,10 @@ package struct KernelCounters: Sendable, Equatable, CustomStringConvertible {
   package static func - (a: KernelCounters, b: KernelCounters) -> KernelCounters {
     KernelCounters(
       insertFailed: a.insertFailed - b.insertFailed, drop: a.drop - b.drop, earlyDrop: a.earlyDrop - b.earlyDrop,
-      clashResolve: a.clashResolve - b.clashResolve)
+      clashResolve: a.clashResolve - b.clashResolve, chainTooLong: a.chainTooLong - b.chainTooLong)
   }
 
-  package var description: String { "insert_failed \(insertFailed) drop \(drop) clash_resolve \(clashResolve) early_drop \(earlyDrop)" }
+  package var description: String {
+    "insert_failed \(insertFailed) drop \(drop) clash_resolve \(clashResolve) early_drop \(earlyDrop) chain_too_long \(chainTooLong)"
+  }
 }

@@ -6,6 +6,8 @@ package struct Ruleset {
   package var nestsFiller = false
   /// Which packets go through them, as a match: `ip saddr 10.40.0.11 udp dport 53`. Nil: all.
   package var fillerMatch: String?
+  /// The same of IPv6.
+  package var fillerMatchV6: String?
   /// False where another program makes the services: then no chain of type nat is registered.
   package var hooksNAT = true
   /// Its tables' name: rules of another name are added to those that are loaded.
@@ -63,7 +65,7 @@ package struct Ruleset {
         chain filler {
       \(filler)  }
         chain late { type filter hook postrouting priority 200;
-          \(v6 || fillerMatch == nil ? "" : fillerMatch! + " ")jump filler
+          \((v6 ? fillerMatchV6 : fillerMatch).map { $0 + " " } ?? "")jump filler
       \(rules(late))\
         }
       }

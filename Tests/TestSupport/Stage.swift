@@ -6,6 +6,9 @@ package final class Stage {
     package var truth: Truth
     package var counters: KernelCounters
     package var records: [AgentRecord]
+    /// The same as they were written.
+    package var recordText = ""
+    package var asked: [AskedQuery] = []
     /// What the schema says against them.
     package var recordProblem: String?
     package var metrics: MetricsPage?
@@ -36,6 +39,9 @@ package final class Stage {
     try started.waitUntilSeeing()
     agent = started
   }
+
+  /// Forgets what the kernel counted so far.
+  package func recount() throws { before = try KernelCounters.read(lab) }
 
   /// Starts a client. Without a treatment it is noise: not DNS, its packets are nobody's queries.
   package func launch(in pod: Lab.Pod?, _ treatment: Treatment?, _ arguments: String...) throws {
@@ -72,10 +78,12 @@ package final class Stage {
     for (queries, treatment) in asked { truth.add(queries, treatment, arrivals: arrivals) }
     let slowest = asked.flatMap(\.queries).compactMap { query in query.answered.map { $0 - query.sent } }.max() ?? 0
     var outcome = Outcome(truth: truth, counters: counters, records: [], agentLog: "", slowest: Double(slowest) / 1e9, noiseLost: noiseLost)
+    outcome.asked = asked.flatMap(\.queries)
     if let agent {
       outcome.metrics = try agent.settle(transmissions: truth.sent, seconds: settling)
       outcome.agentStatus = try agent.stop()
       outcome.records = try agent.records()
+      outcome.recordText = try agent.text()
       outcome.recordProblem = try agent.recordProblem()
       outcome.agentLog = agent.log
     }

@@ -87,6 +87,10 @@ package enum Treatment: Sendable {
   case heldRace
   /// No room in the conntrack table.
   case fullTable
+  /// The chains of the conntrack table are longer than the kernel lets them grow.
+  case longChains
+  /// The table is full and unanswered entries are thrown out for new ones while their answers are on the way.
+  case crowdedTable
   /// Dropped in the node's forward hook.
   case policy
   /// The answers are dropped in the node's forward hook.
@@ -134,6 +138,9 @@ package struct Truth: Sendable {
       case .serviceRace where !arrived: lost[query.key] = "dnat_clash_dropped"
       case .heldRace where !arrived: lost[query.key] = "clash_misrouted"
       case .fullTable where !arrived: lost[query.key] = "table_full"
+      case .longChains where !arrived: lost[query.key] = "dropped_on_node"
+      case .crowdedTable where !arrived: lost[query.key] = "table_full"
+      case .crowdedTable where query.stray != nil: lost[query.key] = "answer_untranslated"
       case .sourceRace where !arrived: lost[query.key] = "snat_clash_dropped"
       case .lateRaceInsertingNothing where arrived: lost[query.key] = "clash_late_reply"
       case .lateRace where arrived && query.stray != nil: lost[query.key] = "clash_late_reply"

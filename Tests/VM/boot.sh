@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Runs a command in a kernel under qemu, by software emulation, two CPUs, with this machine's own root read-only.
-#   boot.sh KERNEL SECONDS FOLDER
+#   boot.sh KERNEL SECONDS FOLDER [ARGUMENT...]
 # KERNEL is ready (kernel.sh). FOLDER holds the script `run`; the guest sees it as /run/out and may write there. Ends with the script's status, or with
-# 124 when it did not end within SECONDS.
+# 124 when it did not end within SECONDS. The ARGUMENTs go on the kernel's command line; vm.bare: no module is loaded but those of the network's devices.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 kernel=$PWD/.build/kernels/$1
 script=$PWD/Tests/VM/guest.sh
 shared=$3
-arguments="console=ttyS0 panic=-1 quiet vm.kernel=$kernel vm.script=$script"
+arguments="console=ttyS0 panic=-1 quiet vm.kernel=$kernel vm.script=$script ${*:4}"
 options=()
 if [ -e "$kernel/initrd" ]; then
   options=(-initrd "$kernel/initrd")

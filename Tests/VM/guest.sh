@@ -11,9 +11,11 @@ mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 out /run/out
 kernel=$(sed -n 's/.*vm\.kernel=\([^ ]*\).*/\1/p' /proc/cmdline)
 # The kernel looks for modules in the root that it has, and there are none: each is loaded by name.
 if [ -d "$kernel/root" ]; then
-  for module in nf_conntrack nf_conntrack_netlink veth dummy xt_tcpudp iptable_nat iptable_filter iptable_raw xt_statistic xt_MASQUERADE xt_nat xt_CT \
-    xt_NFQUEUE xt_comment xt_conntrack nf_tables nft_compat nft_numgen nft_ct nft_nat nft_masq nft_chain_nat nft_queue nfnetlink_queue bridge br_netfilter \
-    ip_vs ip_vs_rr; do
+  modules="veth dummy"
+  grep -q vm.bare /proc/cmdline || modules="$modules nf_conntrack nf_conntrack_netlink xt_tcpudp iptable_nat iptable_filter iptable_raw ip6table_nat
+    xt_statistic xt_MASQUERADE xt_nat xt_CT xt_NFQUEUE xt_comment xt_conntrack nf_tables nft_compat nft_numgen nft_ct nft_nat nft_masq nft_chain_nat
+    nft_queue nfnetlink_queue bridge br_netfilter ip_vs ip_vs_rr"
+  for module in $modules; do
     modprobe -d "$kernel/root" "$module" || echo "no module $module"
   done
 fi

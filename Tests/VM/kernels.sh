@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # The compatibility table: boots each kernel and runs each row in it. Ends non-zero if a row is not as it must be.
-# Without --probes: every row without the probe, and the race that this kernel loses on each rung of the probe, where the agent has one.
+# Without options: every row without the probe; the race that this kernel loses on each rung of the probe, where the agent has one, in each service mode
+# that loses it; and the starts with something missing, for which Debian's kernels are booted once more, without their modules.
 #   kernels.sh [--quick] [--races A,B] [--modes A,B] [--probes off,auto] [--seconds N] [KERNEL...]
 # What cannot be run is a row that says why. --quick: the classic kernel and 6.12, the rows that matter most, nothing is built.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 2
-seconds=1500
+seconds=2400
 quick=
 options=()
 kernels=()
@@ -41,6 +42,21 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 table=$work/table
 status=0
+
+# boot KERNEL FOLDER [ARGUMENT...]: runs the script `run` of the folder there, shows what it said and adds its rows to the table.
+boot() {
+  local kernel=$1 folder=$2 code
+  echo "== $kernel: booting ${*:3}" >&2
+  Tests/VM/boot.sh "$kernel" "$seconds" "$folder" "${@:3}"
+  code=$?
+  cat "$folder/output" 2>/dev/null
+  [ -e "$folder/rows" ] && sed "s/^/$kernel\t/" "$folder/rows" >>"$table"
+  if [ "$code" -ne 0 ]; then
+    status=1
+    [ "$code" -ne 1 ] && printf '%s\t-\t-\t-\t-\t-\t-\t-\t-\t-\tfailed: the machine ended with %s\n' "$kernel" "$code" >>"$table" && tail -20 "$folder/console" 2>/dev/null
+  fi
+}
+
 for kernel in "${kernels[@]}"; do
   if ! reason=$(Tests/VM/kernel.sh "$kernel" 2>&1 >/dev/null); then
     printf '%s\t-\t-\t-\t-\t-\t-\t-\t-\t-\tskipped: %s\n' "$kernel" "${reason##*$'\n'}" >>"$table"
@@ -53,7 +69,7 @@ for kernel in "${kernels[@]}"; do
   if [ -n "$quick" ] && [ "$kernel" = classic ]; then
     extra+=(--races service --modes nftables,iptables,ipvs)
   elif [ -n "$quick" ]; then
-    extra+=(--races reply,late --modes nftables)
+    extra+=(--races reply,late,long-chains --modes nftables)
   fi
   agent=${RACETRACK_UNDER_TEST:-$PWD/.build/racetrack}
   rungs=
@@ -70,21 +86,28 @@ for kernel in "${kernels[@]}"; do
     if [ -n "$rungs" ]; then
       probes=$(printf '%s' "$rungs" | tr '|' '\n' | sed '/^auto$/!s/^/auto:/' | paste -sd,)
       race=reply
+      modes=nftables,iptables
       marks=()
-      [ "$kernel" = classic ] && race=service && marks=(--drops-clashes)
-      printf '%q ' "$PWD/.build/debug/vmlab" --output /run/out/rows "${marks[@]}" --races "$race" --modes nftables --probes "$probes"
+      [ "$kernel" = classic ] && race=service && modes=nftables,iptables,ipvs && marks=(--drops-clashes)
+      [ -n "$quick" ] && modes=nftables
+      printf '%q ' "$PWD/.build/debug/vmlab" --output /run/out/rows "${marks[@]}" --races "$race" --modes "$modes" --probes "$probes"
+      printf '|| code=$?\n'
+    fi
+    if [ -z "$quick" ] && [ ${#options[@]} -eq 0 ] && [ ! -d ".build/kernels/$kernel/root" ]; then
+      printf '%q ' "$PWD/.build/debug/vmlab" --output /run/out/rows --starts all
       printf '|| code=$?\n'
     fi
     printf 'exit $code\n'
   } >"$folder/run"
-  echo "== $kernel: booting" >&2
-  Tests/VM/boot.sh "$kernel" "$seconds" "$folder"
-  code=$?
-  cat "$folder/output" 2>/dev/null
-  [ -e "$folder/rows" ] && sed "s/^/$kernel\t/" "$folder/rows" >>"$table"
-  if [ "$code" -ne 0 ]; then
-    status=1
-    [ "$code" -ne 1 ] && printf '%s\t-\t-\t-\t-\t-\t-\t-\t-\t-\tfailed: the machine ended with %s\n' "$kernel" "$code" >>"$table" && tail -20 "$folder/console" 2>/dev/null
+  boot "$kernel" "$folder"
+  if [ -z "$quick" ] && [ ${#options[@]} -eq 0 ] && [ -d ".build/kernels/$kernel/root" ]; then
+    bare=$work/$kernel-bare
+    mkdir -p "$bare"
+    {
+      printf 'export RACETRACK_UNDER_TEST=%q RACETRACK_PYTHON=false\n' "$agent"
+      printf '%q ' "$PWD/.build/debug/vmlab" --output /run/out/rows --starts all --modules "$PWD/.build/kernels/$kernel/root"
+    } >"$bare/run"
+    boot "$kernel" "$bare" vm.bare
   fi
 done
 echo

@@ -92,3 +92,5 @@ int command_http(int argc, char **argv);
 int command_slow(int argc, char **argv);
 int command_hold(int argc, char **argv);
 int command_meddle(int argc, char **argv);
+int command_fill(int argc, char **argv);
+int command_refuse(int argc, char **argv);

@@ -21,6 +21,7 @@ struct plan {
   int sources, pairs, port_base, gap_us;
   int64_t pace, start;
   bool same_question, tcp;
+  enum { QUERY, PAGED, RESPONSE, SHORT, GARBAGE } payload;
   const char *label;
   struct asked *queries; /* two a pair: thread 0's, thread 1's */
   atomic_int prepared;
@@ -51,6 +52,13 @@ static int open_tcp(const struct endpoint *local) {
   return fd;
 }
 
+/* What is sent in place of a query by somebody who means no good. Whoever reads it finds no question. */
+static size_t spoil(const struct plan *plan, uint8_t *bytes, size_t length) {
+  if (plan->payload == RESPONSE) bytes[2] |= 0x80;
+  if (plan->payload == GARBAGE) memset(bytes + 12, 0xFF, length - 12);
+  return plan->payload == SHORT ? 5 : length;
+}
+
 /* Thread 0 opens what the pair shares; a second source, or a second TCP socket, is thread 1's. */
 static void prepare(struct plan *plan, int index) {
   for (int i = 0; i < plan->pairs; i++) {
@@ -66,6 +74,8 @@ static void prepare(struct plan *plan, int index) {
     } else {
       query->fd = pair[0].fd;
     }
+    /* Then a packet's linear part holds its headers alone. */
+    if (plan->payload == PAGED && setsockopt(query->fd, SOL_SOCKET, SO_ZEROCOPY, &(int){1}, sizeof(int))) die("send without copying");
     socklen_t length = sizeof query->client;
     getsockname(query->fd, (struct sockaddr *)&query->client, &length);
     query->server = plan->servers[index];
@@ -88,7 +98,7 @@ static void *run(void *argument) {
   for (int i = 0; i < plan->pairs; i++) {
     struct asked *query = &plan->queries[2 * i + index];
     uint8_t bytes[LAB_PACKET_MAX];
-    size_t length = dns_query(bytes, query->id, query->name, query->type);
+    size_t length = spoil(plan, bytes, dns_query(bytes, query->id, query->name, query->type));
     if (plan->pace) sleep_until_monotonic(plan->start + i * plan->pace);
     atomic_fetch_add(&plan->arrived[i], 1);
     for (unsigned spins = 0; atomic_load_explicit(&plan->arrived[i], memory_order_acquire) < 2;)
@@ -99,7 +109,7 @@ static void *run(void *argument) {
     }
     query->sent = now_realtime();
     ssize_t sent = plan->tcp ? connect(query->fd, (struct sockaddr *)&query->server.address, query->server.length)
-                             : sendto(query->fd, bytes, length, 0, (struct sockaddr *)&query->server.address, query->server.length);
+                             : sendto(query->fd, bytes, length, plan->payload == PAGED ? MSG_ZEROCOPY : 0, (struct sockaddr *)&query->server.address, query->server.length);
     query->refused = sent < 0 && errno == EPERM;
     if (sent < 0 && errno != EINPROGRESS && !query->refused) query->sent = 0;
   }
@@ -131,7 +141,9 @@ static void collect_tcp(struct plan *plan) {
 
 static const char *help =
     "racelab race --from ADDR[,ADDR] --servers ADDR[,ADDR] [--port 53] [--netns NAME[,NAME]] [--pairs N] [--pace-us N] [--wait-ms N]\n"
-    "             [--types A,AAAA] [--same-question] [--port-base N] [--gap-us N] [--label TEXT] [--tcp] [--quiet]";
+    "             [--types A,AAAA] [--same-question] [--port-base N] [--gap-us N] [--label TEXT] [--tcp] [--quiet]\n"
+    "             [--payload query|paged|response|short|garbage]";
+static const char *payloads[] = {"query", "paged", "response", "short", "garbage"};
 
 int command_race(int argc, char **argv) {
   static struct plan plan = {.types = {LAB_TYPE_A, LAB_TYPE_AAAA}, .pairs = 400, .pace = 1000000, .label = "race"};
@@ -151,6 +163,11 @@ int command_race(int argc, char **argv) {
     else if (!strcmp(argv[i], "--label")) plan.label = option_value(argc, argv, &i);
     else if (!strcmp(argv[i], "--same-question")) plan.same_question = true;
     else if (!strcmp(argv[i], "--tcp")) plan.tcp = true;
+    else if (!strcmp(argv[i], "--payload")) {
+      const char *wanted = option_value(argc, argv, &i);
+      while (plan.payload < GARBAGE && strcmp(payloads[plan.payload], wanted)) plan.payload++;
+      if (strcmp(payloads[plan.payload], wanted)) usage(help);
+    }
     else if (!strcmp(argv[i], "--quiet")) quiet = true;
     else if (!strcmp(argv[i], "--types")) {
       if (split(option_value(argc, argv, &i), types, 2) != 2) usage(help);

@@ -22,11 +22,26 @@ enum kernel_probe_rung {
   KERNEL_PROBE_RUNGS,
 };
 
-/// Why a rung does not run. `operation` is a constant string; `detail` the first thing that libbpf had to say, or empty.
+/// What is done to open a rung, in this order.
+enum kernel_probe_step {
+  KERNEL_PROBE_FIND_NAMESPACE,
+  /// Do kprobe programs know this architecture's registers?
+  KERNEL_PROBE_READ_REGISTERS,
+  KERNEL_PROBE_OPEN,
+  KERNEL_PROBE_LOAD,
+  KERNEL_PROBE_SEED,
+  KERNEL_PROBE_MAP_RING,
+  KERNEL_PROBE_ATTACH,
+  KERNEL_PROBE_STEPS,
+};
+
+/// Why a rung does not run. `code` is an errno, or one of libbpf's own (enum libbpf_errno). `detail` is the first warning of libbpf, `verdict` what the
+/// kernel's verifier said last; either may be empty.
 struct kernel_probe_failure {
   int code;
-  const char *operation;
+  enum kernel_probe_step step;
   char detail[160];
+  char verdict[120];
 };
 
 /// What one CPU's counters are when the programs start, in the order of the possible CPUs.

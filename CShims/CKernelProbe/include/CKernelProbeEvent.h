@@ -48,7 +48,8 @@ struct kernel_probe_event {
   unsigned short length;
   unsigned char kind;
   unsigned char flags;
-  unsigned short padding;
+  // From the network header to the packet's end, at most 65,535; more than `length` where the packet was longer than what is kept of it, or lies in pages.
+  unsigned short whole_length;
   // The loser's own tuples, read before the kernel could give the packet another entry. `reply` is the one that it wanted.
   struct kernel_probe_tuple original;
   struct kernel_probe_tuple reply;

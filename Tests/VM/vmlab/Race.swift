@@ -20,12 +20,17 @@ enum Race: String, CaseIterable {
   case nfqueue
   /// No room in the conntrack table.
   case full = "full-table"
+  /// Chains of the table that are longer than the kernel lets them grow.
+  case longChains = "long-chains"
+  /// A full table, and answers that come after the kernel has thrown out unanswered entries for new ones.
+  case earlyDrop = "early-drop"
 
   /// Why it cannot be done in this mode or on this kernel; nil if it can.
-  func obstacle(_ mode: ServiceMode, _ kernel: Kernel) -> String? {
+  func obstacle(_ mode: ServiceMode, _ family: Lab.Family, _ kernel: Kernel) -> String? {
     switch self {
+    case _ where family == .v6 && ![.service, .reply, .source, .late].contains(self): ""
     case .notrack where mode != .iptables, .bridged where mode != .nftables, .bridgedCalls where mode != .nftables,
-      .nfqueue where mode != .nftables, .full where mode != .nftables:
+      .nfqueue where mode != .nftables, .full where mode != .nftables, .longChains where mode != .nftables, .earlyDrop where mode != .nftables:
       ""
     case .late where kernel.dropsClashes: "this kernel resolves no clash: nothing can come late"
     case .reply where mode == .ipvs:
@@ -46,6 +51,17 @@ enum Race: String, CaseIterable {
     case .notrack: nil
     case .nfqueue: kernel.translatesHeldAgain ? "clash_misrouted" : kernel.dropsClashes ? "dnat_clash_dropped" : nil
     case .full: "table_full"
+    case .longChains: "dropped_on_node"
+    case .earlyDrop: "answer_untranslated"
+    }
+  }
+
+  /// The reason that every record of its verdict must have; nil where none is asked for.
+  var reason: String? {
+    switch self {
+    case .longChains: "chain_too_long"
+    case .earlyDrop: "early_drop"
+    default: nil
     }
   }
 
@@ -57,6 +73,8 @@ enum Race: String, CaseIterable {
     case "clash_late_reply": mode == .ipvs ? .lateRaceInsertingNothing : .lateRace
     case "clash_misrouted": .heldRace
     case "table_full": .fullTable
+    case "dropped_on_node": .longChains
+    case "answer_untranslated": .crowdedTable
     default: .ordinary
     }
   }
@@ -67,16 +85,31 @@ enum Race: String, CaseIterable {
   static let longestTrip = 0.1
   static let cache = "169.254.20.10"
 
-  private func services(_ lab: Lab) -> [ServiceMode.Service] {
-    let all = lab.backends.map(\.v4)
+  /// A service's address by its last number: 10 and 11 share a backend, 20 has several.
+  private static func service(_ number: Int, _ family: Lab.Family) -> String { family == .v4 ? "10.96.0.\(number)" : "fd96::\(number)" }
+
+  private func services(_ lab: Lab, _ family: Lab.Family) -> [ServiceMode.Service] {
+    let all = lab.backends.map { $0.address(family) }
     return [
-      .init(address: "10.96.0.10", backends: [all[0]]), .init(address: "10.96.0.11", backends: [all[0]]),
-      .init(address: "10.96.0.20", backends: self == .service ? all : Array(all.prefix(2))),
+      .init(address: Self.service(10, family), backends: [all[0]]), .init(address: Self.service(11, family), backends: [all[0]]),
+      .init(address: Self.service(20, family), backends: self == .service ? all : Array(all.prefix(2))),
     ]
   }
 
   /// Whose queries overlap.
-  private func racing(_ lab: Lab) -> String { self == .source ? "\(lab.clients[0].v4), \(lab.clients[1].v4), \(Lab.nodeV4)" : lab.clients[0].v4 }
+  private func racing(_ lab: Lab, _ family: Lab.Family) -> String {
+    let pods = lab.clients.map { $0.address(family) }
+    return self == .source ? "\(pods[0]), \(pods[1]), \(family == .v4 ? Lab.nodeV4 : Lab.nodeV6)" : pods[0]
+  }
+
+  /// Milliseconds that a backend takes for its answer.
+  private var delay: Int {
+    switch self {
+    case .late: 1500
+    case .earlyDrop: 500
+    default: 0
+    }
+  }
 
   private var link: Lab.Link {
     switch self {
@@ -87,40 +120,38 @@ enum Race: String, CaseIterable {
   }
 
   /// Twenty ordinary lookups, the race until enough was lost, and meanwhile ordinary lookups of another pod.
-  func perform(_ mode: ServiceMode, _ kernel: Kernel, agent options: [String]) throws -> Stage.Outcome {
-    let stage = try Stage(clients: 2, backends: 3, link: link, { mode.ruleset(services($0), racing: racing($0), masquerading: self == .source) }) {
-      lab in
-      try mode.load(services(lab), masquerading: self == .source, into: lab)
-      for backend in lab.backends { try lab.serve(backend, delayMilliseconds: self == .late ? 1500 : 0) }
+  func perform(_ mode: ServiceMode, _ family: Lab.Family, _ kernel: Kernel, agent options: [String]) throws -> Stage.Outcome {
+    let isSource = self == .source
+    let stage = try Stage(
+      clients: 2, backends: 3, link: link, { mode.ruleset(services($0, family), racing: racing($0, family), masquerading: isSource) }
+    ) { lab in
+      try mode.load(services(lab, family), masquerading: isSource, into: lab)
+      for backend in lab.backends { try lab.serve(backend, delayMilliseconds: delay) }
       if self == .notrack { try leaveUntracked(lab) }
     }
     let lab = stage.lab
     var engine: Background?
     if self == .nfqueue { engine = try hold(lab) }
     try stage.startAgent(options)
-    let (pod, other) = (lab.clients[0], lab.clients[1])
-    let servers = targets(lab)
+    let other = lab.clients[1]
+    let servers = targets(lab, family)
     let ordinary = "ask --count 20 --rate 50"
     for (index, server) in servers.enumerated() {
       for client in lab.clients {
-        try stage.launch(in: client, .ordinary, ordinary, "--label warm\(client.name)\(index) --from \(client.v4) --server \(server)")
+        try stage.launch(
+          in: client, .ordinary, ordinary, "--label warm\(client.name)\(index) --from \(client.address(family)) --server \(server)")
       }
     }
     try stage.join()
-    if self == .full {
-      try fill(stage)
-      try stage.launch(
-        in: pod, .fullTable, "ask --count 120 --rate 100 --types A --timeout-ms 1500 --label full --from \(pod.v4) --server \(servers[0])")
-      try stage.join()
-      // By now all is judged; and the agent's own page has to be asked for through this table.
-      Race.restore()
+    if isAboutTheTable {
+      try askOfTheTable(stage, servers[0], treatment(mode, kernel))
     } else {
       for batch in 0..<12 {
         if batch > 0, try hasEnough(stage, mode, kernel) { break }
         if self != .source && self != .late {
-          try stage.launch(in: other, .ordinary, ordinary, "--label beside\(batch) --from \(other.v4) --server \(servers[0])")
+          try stage.launch(in: other, .ordinary, ordinary, "--label beside\(batch) --from \(other.address(family)) --server \(servers[0])")
         }
-        try launch(stage, batch, treatment(mode, kernel), servers)
+        try launch(stage, batch, treatment(mode, kernel), servers, family)
         try stage.join()
       }
     }
@@ -135,22 +166,23 @@ enum Race: String, CaseIterable {
   }
 
   /// The addresses that are asked.
-  private func targets(_ lab: Lab) -> [String] {
+  private func targets(_ lab: Lab, _ family: Lab.Family) -> [String] {
     switch self {
-    case .service, .late, .nfqueue: ["10.96.0.20"]
-    case .reply, .bridged, .bridgedCalls: ["10.96.0.10", "10.96.0.11"]
-    case .source: [lab.backends[0].v4]
-    case .notrack: [Self.cache, "10.96.0.10"]
-    case .full: ["10.96.0.10"]
+    case .service, .late, .nfqueue, .longChains: [Self.service(20, family)]
+    case .reply, .bridged, .bridgedCalls: [Self.service(10, family), Self.service(11, family)]
+    case .source: [lab.backends[0].address(family)]
+    case .notrack: [Self.cache, Self.service(10, family)]
+    case .full, .earlyDrop: [Self.service(10, family)]
     }
   }
 
-  private func launch(_ stage: Stage, _ batch: Int, _ treatment: Treatment, _ servers: [String]) throws {
+  private func launch(_ stage: Stage, _ batch: Int, _ treatment: Treatment, _ servers: [String], _ family: Lab.Family) throws {
     let lab = stage.lab
     let (pod, other) = (lab.clients[0], lab.clients[1])
     let common = "race --label batch\(batch) --port-base \(20000 + batch * 1000) --pairs 130 --pace-us 30000 --wait-ms \(self == .late ? 2500 : 1500)"
+    let addresses = [pod, other].map { $0.address(family) }
     let from =
-      self == .source ? "--from \(pod.v4),\(other.v4) --netns \(pod.namespace),\(other.namespace)" : "--from \(pod.v4)"
+      self == .source ? "--from \(addresses[0]),\(addresses[1]) --netns \(pod.namespace),\(other.namespace)" : "--from \(addresses[0])"
     try stage.launch(in: self == .source ? nil : pod, treatment, common, from, "--servers \(servers.joined(separator: ","))")
   }
 
@@ -190,24 +222,10 @@ enum Race: String, CaseIterable {
     return engine
   }
 
-  /// Lowers the limit, which is the machine's, and fills the node's table with flows of another protocol's port. A large table of buckets, or the
-  /// kernel would find somebody to throw out.
-  private func fill(_ stage: Stage) throws {
-    try Command.run(["sysctl", "-qw", "net.netfilter.nf_conntrack_buckets=262144"])
-    try Command.run(["sysctl", "-qw", "net.netfilter.nf_conntrack_max=200"])
-    let other = stage.lab.clients[1]
-    try stage.launch(
-      in: other, nil,
-      "ask --count 400 --rate 400 --types A --timeout-ms 500 --port 9999 --label fill --from \(other.v4) --server \(stage.lab.backends[2].v4)")
-    try stage.join()
-  }
-
-  static func restore() { _ = try? Command.run(["sysctl", "-qw", "net.netfilter.nf_conntrack_max=65536"]) }
-
   /// Why a run proves nothing: too little happened, or the kernel does not agree with the clients. Nil if it does prove something.
   func void(_ outcome: Stage.Outcome, _ kernel: Kernel) -> String? {
     if let first = outcome.truth.unexplained.first { return "\(outcome.truth.unexplained.count) losses without a certain cause: \(first)" }
-    if self != .late && self != .nfqueue && outcome.slowest > Self.longestTrip {
+    if delay == 0 && self != .nfqueue && outcome.slowest > Self.longestTrip {
       return "a query and its answer took \(Int(outcome.slowest * 1000)) ms: this machine took the emulated processors away"
     }
     let counters = outcome.counters
@@ -217,7 +235,7 @@ enum Race: String, CaseIterable {
       return nil
     }
     let lost = outcome.truth.count(verdict)
-    let least = self == .nfqueue || self == .late ? Self.enough / 2 : Self.enough
+    let least = [.nfqueue, .late, .longChains, .earlyDrop].contains(self) ? Self.enough / 2 : Self.enough
     if lost < least { return "only \(lost) lost; the kernel counted \(counters)" }
     let agrees =
       switch verdict {
@@ -225,6 +243,8 @@ enum Race: String, CaseIterable {
       case "clash_late_reply" where counters.insertFailed == lost: counters.drop == lost
       case "clash_late_reply", "clash_misrouted": counters.insertFailed == 0 && counters.drop == 0
       case "table_full": counters.insertFailed == 0 && counters.drop >= lost
+      case "dropped_on_node": counters.chainTooLong == lost && counters.insertFailed == lost && counters.drop == 0
+      case "answer_untranslated": counters.insertFailed == 0 && counters.earlyDrop >= lost && counters.drop == outcome.truth.count("table_full")
       default: counters.insertFailed == lost && counters.drop == lost
       }
     return agrees ? nil : "the kernel counted \(counters), the clients lost \(lost)"

@@ -4,7 +4,10 @@ import TestSupport
 /// Runs rows of the compatibility table on the kernel it finds itself on, and writes one line each, fields apart by tabs:
 /// race, mode, probe asked for, attached, sent, lost, recall, precision, grades, outcome.
 @main struct VMLab {
-  static let help = "vmlab --output FILE [--drops-clashes] [--races A,B] [--modes A,B] [--probes off,auto]"
+  static let help = """
+    vmlab --output FILE [--drops-clashes] [--races A,B] [--modes A,B] [--probes off,auto]
+    vmlab --output FILE --starts all|A,B [--modules FOLDER]
+    """
 
   static func main() {
     var options = [String: String]()
@@ -12,7 +15,7 @@ import TestSupport
     while let word = words.popFirst() {
       if word == "--drops-clashes" {
         options[word] = "yes"
-      } else if ["--output", "--races", "--modes", "--probes"].contains(word), let value = words.popFirst() {
+      } else if ["--output", "--races", "--modes", "--probes", "--starts", "--modules"].contains(word), let value = words.popFirst() {
         options[word] = value
       } else {
         fail(help)
@@ -20,15 +23,26 @@ import TestSupport
     }
     func list(_ option: String, _ all: [String]) -> [String] { options[option].map { $0.split(separator: ",").map(String.init) } ?? all }
     guard let output = options["--output"] else { fail(help) }
+    if let starts = options["--starts"] {
+      var failed = false
+      for start in Start.allCases where starts == "all" || starts.split(separator: ",").contains(Substring(start.rawValue)) {
+        let line = start.row(options["--modules"])
+        append(line.fields.joined(separator: "\t") + "\n", to: output)
+        failed = failed || line.isFailure
+      }
+      exit(failed ? 1 : 0)
+    }
     let kernel = Kernel(dropsClashes: options["--drops-clashes"] != nil)
-    let races = list("--races", Race.allCases.map(\.rawValue)).map { Race(rawValue: $0) }
+    let races = list("--races", Race.allCases.map(\.rawValue) + ["service-v6", "reply-v6", "source-v6", "late-v6"]).map { name in
+      (name, Race(rawValue: name.hasSuffix(six) ? String(name.dropLast(six.count)) : name))
+    }
     let modes = list("--modes", ServiceMode.allCases.map(\.rawValue)).map { ServiceMode(rawValue: $0) }
     var failed = false
-    for race in races {
+    for (name, race) in races {
       for mode in modes {
         guard let race, let mode else { fail(help) }
         for probe in list("--probes", ["off"]) {
-          guard let line = row(race, mode, probe, kernel) else { continue }
+          guard let line = row(name, race, mode, probe, kernel) else { continue }
           append(line.fields.joined(separator: "\t") + "\n", to: output)
           if line.isFailure { failed = true }
         }
@@ -37,26 +51,29 @@ import TestSupport
     exit(failed ? 1 : 0)
   }
 
-  private static func row(_ race: Race, _ mode: ServiceMode, _ probe: String, _ kernel: Kernel) -> RowReport? {
-    if let obstacle = race.obstacle(mode, kernel) {
-      return obstacle.isEmpty ? nil : RowReport(race, mode, probe, outcome: "skipped: \(obstacle)")
+  /// What a race over IPv6 ends with.
+  private static let six = "-v6"
+
+  private static func row(_ name: String, _ race: Race, _ mode: ServiceMode, _ probe: String, _ kernel: Kernel) -> RowReport? {
+    let family = name.hasSuffix(six) ? Lab.Family.v6 : .v4
+    if let obstacle = race.obstacle(mode, family, kernel) {
+      return obstacle.isEmpty ? nil : RowReport(name, mode, probe, outcome: "skipped: \(obstacle)")
     }
     let asked = probe.split(separator: ":").map(String.init)
     let options = ["--dns.timeout", "4s", "--kernel-probe", asked[0]] + (asked.count > 1 ? ["--kernel-probe.rung", asked[1]] : [])
     var voids: [String] = []
     for _ in 0..<3 {
       do {
-        defer { if race == .full { Race.restore() } }
-        let outcome = try race.perform(mode, kernel, agent: options)
-        guard let void = race.void(outcome, kernel) else { return try RowReport(race, mode, probe, kernel, outcome) }
-        print("\(race.rawValue) \(mode.rawValue) \(probe): void run: \(void); the kernel counted \(outcome.counters); said:")
+        let outcome = try race.perform(mode, family, kernel, agent: options)
+        guard let void = race.void(outcome, kernel) else { return try RowReport(name, mode, probe, reason: race.reason, outcome) }
+        print("\(name) \(mode.rawValue) \(probe): void run: \(void); the kernel counted \(outcome.counters); said:")
         print(RowReport.sayings(outcome))
         voids.append(void)
       } catch {
-        return RowReport(race, mode, probe, outcome: "failed: \(error)".replacingOccurrences(of: "\n", with: " "))
+        return RowReport(name, mode, probe, outcome: "failed: \(error)".replacingOccurrences(of: "\n", with: " "))
       }
     }
-    return RowReport(race, mode, probe, outcome: "void: \(voids.last ?? "")")
+    return RowReport(name, mode, probe, outcome: "void: \(voids.last ?? "")")
   }
 
   private static func append(_ text: String, to path: String) {
