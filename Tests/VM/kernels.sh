@@ -69,7 +69,7 @@ for kernel in "${kernels[@]}"; do
   if [ -n "$quick" ] && [ "$kernel" = classic ]; then
     extra+=(--races service --modes nftables,iptables,ipvs)
   elif [ -n "$quick" ]; then
-    extra+=(--races reply,late,long-chains --modes nftables)
+    extra+=(--races reply,late --modes nftables)
   fi
   agent=${RACETRACK_UNDER_TEST:-$PWD/.build/racetrack}
   rungs=
