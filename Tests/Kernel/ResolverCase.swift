@@ -12,21 +12,25 @@ enum ResolverCase: String, CaseIterable, Sendable {
   case unboundGlibc, unboundMusl, unboundGo, unboundSearch
   /// More addresses than a datagram without EDNS holds: the answer is cut off, and the program asks again over TCP.
   case unboundTruncated
+  /// Asked over IPv6.
+  case glibcSix, muslSix, goSix, searchSix, unboundGlibcSix, unboundTruncatedSix
 
-  static let searching: [ResolverCase] = [.searchGlibc, .searchMusl, .searchGo, .unboundSearch]
+  static let searching: [ResolverCase] = [.searchGlibc, .searchMusl, .searchGo, .searchSix, .unboundSearch]
   static let losing = allCases.filter { !$0.lost.isEmpty }
   static let silent = allCases.filter { $0.lost.isEmpty }
 
   var number: Int { ResolverCase.allCases.firstIndex(of: self) ?? 0 }
-  /// One letter and a zone: every name is as long as every other, so that the type of the question is at a fixed place.
-  var name: String { String(UnicodeScalar(UInt8(97 + number))) + (self == .unboundTruncated ? ".big.test" : ".lab.test") }
-  var asksUnbound: Bool { [.unboundGlibc, .unboundMusl, .unboundGo, .unboundSearch, .unboundTruncated].contains(self) }
+  /// One character and a zone: every name is as long as every other, so that the type of the question is at a fixed place.
+  var name: String { String(UnicodeScalar(UInt8(number < 26 ? 97 + number : 22 + number))) + (isTruncated ? ".big.test" : ".lab.test") }
+  var isTruncated: Bool { self == .unboundTruncated || self == .unboundTruncatedSix }
+  var asksUnbound: Bool { isTruncated || [.unboundGlibc, .unboundMusl, .unboundGo, .unboundSearch, .unboundGlibcSix].contains(self) }
+  var family: Family { [.glibcSix, .muslSix, .goSix, .searchSix, .unboundGlibcSix, .unboundTruncatedSix].contains(self) ? .six : .four }
 
   var resolver: Resolver {
     switch self {
-    case .musl, .muslLostA, .muslTimeout1, .muslTwoServers, .searchMusl, .unboundMusl: .musl
+    case .musl, .muslLostA, .muslTimeout1, .muslTwoServers, .searchMusl, .unboundMusl, .muslSix: .musl
     case .cares, .caresTwoServers: .cares
-    case .go, .goSingleRequest, .goTimeout1, .searchGo, .unboundGo: .go
+    case .go, .goSingleRequest, .goTimeout1, .searchGo, .unboundGo, .goSix: .go
     case .dig: .dig
     default: .glibc
     }
@@ -41,10 +45,11 @@ enum ResolverCase: String, CaseIterable, Sendable {
       case .glibcSingleRequestReopen: "options single-request-reopen"
       case .glibcUseVC: "options use-vc"
       case .glibcTimeout1, .muslTimeout1, .goTimeout1: "options timeout:1 attempts:3"
-      case .searchGlibc, .searchMusl, .searchGo, .unboundSearch: "search shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5"
+      case .searchGlibc, .searchMusl, .searchGo, .searchSix, .unboundSearch:
+        "search shop.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5"
       default: nil
       }
-    return (["nameserver \(asksUnbound ? "10.96.0.12" : "10.96.0.10")"] + (hasTwo ? ["nameserver 10.96.0.11"] : []) + [options].compactMap { $0 })
+    return (["nameserver \(family.service(asksUnbound ? 12 : 10))"] + (hasTwo ? ["nameserver 10.96.0.11"] : []) + [options].compactMap { $0 })
       .joined(separator: "\n") + "\n"
   }
 
@@ -53,18 +58,19 @@ enum ResolverCase: String, CaseIterable, Sendable {
     switch self {
     case .glibcLostA, .muslLostA: ["A"]
     case .glibcLostBoth, .glibcTwoServers: ["A", "AAAA"]
-    case .glibcUseVC, .searchGlibc, .searchMusl, .searchGo, .unboundSearch, .unboundTruncated: []
+    case .glibcUseVC, .searchGlibc, .searchMusl, .searchGo, .searchSix, .unboundSearch, .unboundTruncated, .unboundTruncatedSix: []
     default: ["AAAA"]
     }
   }
 
   /// The service address on the way to which it is dropped.
-  var lostAt: String { asksUnbound ? "10.96.0.12" : self == .muslTwoServers ? "10.96.0.11" : "10.96.0.10" }
+  var lostAt: String { family.service(asksUnbound ? 12 : self == .muslTwoServers ? 11 : 10) }
 
   /// What is sent when the time-out is over, in this order.
   var resent: [String] {
     switch self {
-    case .glibc, .glibcLostA, .glibcLostBoth, .glibcSingleRequest, .glibcTimeout1, .glibcTwoServers, .unboundGlibc: ["A", "AAAA"]
+    case .glibc, .glibcLostA, .glibcLostBoth, .glibcSingleRequest, .glibcTimeout1, .glibcTwoServers, .unboundGlibc, .glibcSix, .unboundGlibcSix:
+      ["A", "AAAA"]
     case .muslLostA: ["A"]
     case .glibcSingleRequestReopen, .muslTwoServers: []
     case _ where lost.isEmpty: []
@@ -79,7 +85,7 @@ enum ResolverCase: String, CaseIterable, Sendable {
     case _ where lost.isEmpty: 0
     case .glibcTimeout1, .goTimeout1: 1
     case .muslTimeout1: 1.0 / 3
-    case .musl, .muslLostA, .unboundMusl: 2.5
+    case .musl, .muslLostA, .unboundMusl, .muslSix: 2.5
     default: 5
     }
   }
@@ -87,7 +93,7 @@ enum ResolverCase: String, CaseIterable, Sendable {
   /// The retry comes from another port.
   var changesPort: Bool {
     switch self {
-    case .glibcSingleRequest, .glibcTwoServers, .caresTwoServers, .go, .goSingleRequest, .goTimeout1, .unboundGo, .dig: true
+    case .glibcSingleRequest, .glibcTwoServers, .caresTwoServers, .go, .goSingleRequest, .goTimeout1, .unboundGo, .goSix, .dig: true
     default: false
     }
   }
@@ -101,7 +107,7 @@ enum ResolverCase: String, CaseIterable, Sendable {
   var asked: Int {
     switch self {
     case .glibcUseVC: 0
-    case .unboundTruncated: 2
+    case .unboundTruncated, .unboundTruncatedSix: 2
     default: 8
     }
   }
@@ -109,9 +115,9 @@ enum ResolverCase: String, CaseIterable, Sendable {
   /// What the behaviour tells of the resolver; nil where others do the same.
   var library: String? {
     switch self {
-    case .glibc, .glibcLostA, .glibcTimeout1, .unboundGlibc: "glibc"
-    case .musl, .muslLostA, .muslTwoServers, .unboundMusl: "musl"
-    case .go, .goSingleRequest, .goTimeout1, .unboundGo: "go"
+    case .glibc, .glibcLostA, .glibcTimeout1, .unboundGlibc, .glibcSix, .unboundGlibcSix: "glibc"
+    case .musl, .muslLostA, .muslTwoServers, .unboundMusl, .muslSix: "musl"
+    case .go, .goSingleRequest, .goTimeout1, .unboundGo, .goSix: "go"
     default: nil
     }
   }
@@ -130,7 +136,8 @@ enum ResolverCase: String, CaseIterable, Sendable {
     lost.map { type in
       // The type: after the UDP and DNS headers and a name of 12 bytes on the wire.
       let number = type == "A" ? 1 : 28
-      return "ip saddr \(pod.v4) udp dport 53 ct original ip daddr \(lostAt) @th,256,16 \(number) limit rate 1/day burst 1 packets counter drop"
+      let way = "\(family.nft) saddr \(family.pick(pod.v4, pod.v6)) udp dport 53 ct original \(family.nft) daddr \(lostAt)"
+      return way + " @th,256,16 \(number) limit rate 1/day burst 1 packets counter drop"
     }
   }
 }
@@ -155,9 +162,12 @@ struct ResolverOutcome: Sendable {
     let lab = try Lab(clients: cases.count, backends: 2)
     var rules = Ruleset()
     rules.fillerRules = 0
-    let services = ["10.96.0.10", "10.96.0.11", "10.96.0.12"]
-    for (server, backend) in zip(services, [0, 0, 1]) {
-      for transport in ["udp", "tcp"] { rules.service(server, transport, to: [lab.backends[backend].v4]) }
+    let services = [10, 11, 12]
+    for family in Family.allCases {
+      for (server, backend) in zip(services, [0, 0, 1]) {
+        let pod = lab.backends[backend]
+        for transport in ["udp", "tcp"] { rules.service(family.service(server), transport, to: [family.pick(pod.v4, pod.v6)]) }
+      }
     }
     try lab.load(rules)
     let servers = (try Dnsmasq(in: lab.backends[0]), try Unbound(in: lab.backends[1]))
@@ -166,9 +176,10 @@ struct ResolverOutcome: Sendable {
     try agent.waitUntilSeeing()
     var outcome = ResolverOutcome(metrics: MetricsPage(""))
     // The agent judges absence only where it has seen presence: every pod first asks all addresses in peace.
-    let warming = try lab.clients.flatMap { pod in
-      try services.map { address in
-        let words = "ask --count 2 --rate 50 --label w\(pod.name) --from \(pod.v4) --server \(address)"
+    let warming = try zip(cases, lab.clients).flatMap { which, pod in
+      try services.map { service in
+        let (own, server) = (which.family.pick(pod.v4, pod.v6), which.family.service(service))
+        let words = "ask --count 2 --rate 50 --label w\(pod.name) --from \(own) --server \(server)"
         return try Background(lab.racelab(in: pod, words.split(separator: " ").map(String.init)))
       }
     }
@@ -178,10 +189,10 @@ struct ResolverOutcome: Sendable {
     }
     var drops = Ruleset()
     drops.fillerRules = 0
-    for (which, pod) in zip(cases, lab.clients) { for rule in which.rules(pod) { drops.forward(rule) } }
+    for (which, pod) in zip(cases, lab.clients) { for rule in which.rules(pod) { drops.forward(rule, v6: which.family == .six) } }
     try lab.load(drops)
     let runs = try zip(cases, lab.clients).map { which, pod in
-      outcome.clients[which] = pod.v4
+      outcome.clients[which] = which.family.pick(pod.v4, pod.v6)
       return (which, try ResolverRun(which.resolver, in: pod, names: [which.name], configuration: which.configuration))
     }
     for (which, run) in runs { outcome.lookups[which] = try run.lookups(seconds: 20).first }

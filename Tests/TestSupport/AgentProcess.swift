@@ -73,8 +73,8 @@ package final class AgentProcess {
 
   /// Sends SIGTERM and returns the exit status. Before that the sums of the last page must hold, whatever the test is about.
   package func stop() throws -> Int32 {
-    if process.exitStatus == nil, let page = try? metrics() {
-      let problems = page.conservationProblems()
+    if process.exitStatus == nil {
+      let problems = try metrics().conservationProblems()
       guard problems.isEmpty else { throw LabError("the sums on /metrics: \(problems.joined(separator: "; "))") }
     }
     process.signal(SIGTERM)

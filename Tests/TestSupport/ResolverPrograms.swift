@@ -180,17 +180,21 @@ package final class QueryCapture {
     return process.output.split(separator: "\n").compactMap(Self.query)
   }
 
-  /// `1795.1 vc1   In  IP 10.40.0.11.4321 > 10.96.0.10.53: 777+ [1au] AAAA? a.lab.test. (28)`
+  /// `1795.1 vc1   In  IP 10.40.0.11.4321 > 10.96.0.10.53: 777+ [1au] AAAA? a.lab.test. (28)`, or IP6 and `fd40::11.4321`.
   static func query(_ line: Substring) -> CapturedQuery? {
     let words = line.split(separator: " ")
-    guard words.count > 8, words[3] == "IP", words[5] == ">", let time = Double(words[0]) else { return nil }
+    guard words.count > 8, words[3] == "IP" || words[3] == "IP6", words[5] == ">", let time = Double(words[0]) else { return nil }
     guard let type = words.firstIndex(where: { $0.hasSuffix("?") }), type + 1 < words.count else { return nil }
     guard let id = Int(words[7].prefix { $0.isNumber }) else { return nil }
-    let source = words[4].split(separator: ".")
-    let server = words[6].dropLast().split(separator: ".")
-    guard source.count == 5, server.count == 5, let port = Int(source[4]) else { return nil }
+    guard let source = endpoint(words[4]), let server = endpoint(words[6].dropLast()) else { return nil }
     return CapturedQuery(
-      time: time, client: source[..<4].joined(separator: "."), port: port, server: server[..<4].joined(separator: "."), id: id,
-      type: String(words[type].dropLast()), name: String(words[type + 1].dropLast()))
+      time: time, client: source.address, port: source.port, server: server.address, id: id, type: String(words[type].dropLast()),
+      name: String(words[type + 1].dropLast()))
+  }
+
+  /// An address and behind its last dot a port.
+  private static func endpoint(_ text: Substring) -> (address: String, port: Int)? {
+    guard let dot = text.lastIndex(of: "."), let port = Int(text[text.index(after: dot)...]) else { return nil }
+    return (String(text[..<dot]), port)
   }
 }

@@ -141,6 +141,16 @@ package final class Topology {
     try Command.run(["ip", "netns", "exec", "\(name)-\(short)", "nft", "-f", "-"], input: rules)
   }
 
+  /// The errors "destination unreachable" that a namespace's kernel sent so far.
+  package func unreachablesSent(in short: String, _ family: Family) throws -> Int {
+    let words = try Command.run(["ip", "netns", "exec", "\(name)-\(short)", "cat", "/proc/net/\(family.pick("snmp", "snmp6"))"])
+      .split(separator: "\n").map { $0.split(separator: " ").flatMap { $0.split(separator: "\t") }.map(String.init) }
+    // IPv6 has a line for each counter; IPv4 a line of names and one of values.
+    let name = family.pick("OutDestUnreachs", "Icmp6OutDestUnreachs")
+    guard let line = words.firstIndex(where: { $0.contains(name) }), let column = words[line].firstIndex(of: name) else { return -1 }
+    return Int(family == .six ? words[line][column + 1] : words[line + 1][column]) ?? -1
+  }
+
   package func command(in short: String, _ arguments: String) -> [String] {
     ["ip", "netns", "exec", "\(name)-\(short)", Executables.racelab] + arguments.split(separator: " ").map(String.init)
   }

@@ -28,16 +28,26 @@ struct lookup {
 
 /* The datagram with a checksum that does not fit: what conntrack calls invalid (net/netfilter/nf_conntrack_proto_udp.c, udp_error). */
 static ssize_t send_raw(const struct asked *query, const uint8_t *payload, size_t length) {
-  const struct sockaddr_in *from = (const struct sockaddr_in *)&query->client, *to = (const struct sockaddr_in *)&query->server.address;
-  uint8_t packet[28 + LAB_PACKET_MAX] = {0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, IPPROTO_UDP};
-  uint16_t words[] = {from->sin_port, to->sin_port, htons((uint16_t)(8 + length)), htons(0x1234)};
-  memcpy(packet + 12, &from->sin_addr, 4);
-  memcpy(packet + 16, &to->sin_addr, 4);
-  memcpy(packet + 20, words, 8);
-  memcpy(packet + 28, payload, length);
-  int fd = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+  uint8_t packet[48 + LAB_PACKET_MAX] = {0};
+  int family = query->client.ss_family;
+  size_t header = family == AF_INET ? 20 : 40;
+  struct endpoint to = query->server;
+  uint16_t udp[] = {htons(endpoint_port(&query->client)), htons(endpoint_port(&to.address)), htons((uint16_t)(8 + length)), htons(0x1234)};
+  if (family == AF_INET) {
+    memcpy(packet, (uint8_t[]){0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, IPPROTO_UDP}, 10);
+    memcpy(packet + 12, &((const struct sockaddr_in *)&query->client)->sin_addr, 4);
+    memcpy(packet + 16, &((const struct sockaddr_in *)&to.address)->sin_addr, 4);
+  } else {
+    memcpy(packet, (uint8_t[]){0x60, 0, 0, 0, (uint8_t)((8 + length) >> 8), (uint8_t)(8 + length), IPPROTO_UDP, 64}, 8);
+    memcpy(packet + 8, &((const struct sockaddr_in6 *)&query->client)->sin6_addr, 16);
+    memcpy(packet + 24, &((const struct sockaddr_in6 *)&to.address)->sin6_addr, 16);
+  }
+  memcpy(packet + header, udp, 8);
+  memcpy(packet + header + 8, payload, length);
+  endpoint_set_port(&to.address, 0); /* raw(7): of IPv6 it would be the protocol */
+  int fd = socket(family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
   if (fd < 0) die("open a raw socket");
-  ssize_t sent = sendto(fd, packet, 28 + length, 0, (const struct sockaddr *)to, sizeof *to);
+  ssize_t sent = sendto(fd, packet, header + 8 + length, 0, (const struct sockaddr *)&to.address, to.length);
   close(fd);
   return sent;
 }

@@ -72,7 +72,9 @@ int command_serve(int argc, char **argv) {
     setsockopt(sockets[i].fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
     /* What a TPROXY rule hands over is for an address that is not this node's. */
     int on = 1;
-    if (transparent && setsockopt(sockets[i].fd, SOL_IP, IP_TRANSPARENT, &on, sizeof on)) die("make a socket transparent");
+    bool is_v4 = locals[i].address.ss_family == AF_INET;
+    if (transparent && setsockopt(sockets[i].fd, is_v4 ? SOL_IP : SOL_IPV6, is_v4 ? IP_TRANSPARENT : IPV6_TRANSPARENT, &on, sizeof on))
+      die("make a socket transparent");
   }
   struct sigaction action = {.sa_handler = stop};
   sigaction(SIGTERM, &action, NULL);

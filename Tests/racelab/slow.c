@@ -1,8 +1,9 @@
 /* Clients of a web server that are all slow: half never end their request, half ask and never read. Each has a loopback address of its own, and who is
-   closed comes again, until the time is over. */
+   closed comes again, until the time is over or SIGTERM comes. */
 #include "lab.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,12 @@ struct slow {
 };
 
 static long opened, closed_again;
+static volatile sig_atomic_t stopping;
+
+static void stop(int signal) {
+  (void)signal;
+  stopping = 1;
+}
 
 static void come(struct slow *client, int index, const struct endpoint *server, const char *path) {
   char address[INET6_ADDRSTRLEN], request[256];
@@ -49,8 +56,10 @@ int command_slow(int argc, char **argv) {
   struct slow *clients = calloc((size_t)count, sizeof *clients);
   if (!clients) die("hold the clients");
   raise_descriptor_limit();
+  struct sigaction action = {.sa_handler = stop, .sa_flags = SA_RESTART};
+  sigaction(SIGTERM, &action, NULL);
   for (int i = 0; i < count; i++) clients[i] = (struct slow){.fd = -1, .asks = i % 2};
-  for (int round = 0; now_monotonic() < end; round++) {
+  for (int round = 0; !stopping && now_monotonic() < end; round++) {
     for (int i = 0; i < count; i++) {
       if (clients[i].fd < 0) {
         come(&clients[i], i, &server, argv[2]);
