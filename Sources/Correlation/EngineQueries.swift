@@ -330,17 +330,21 @@ extension Engine {
       && gap <= configuration.timeout
   }
 
-  /// True if another query of this lookup is lost or open; `newest`, which has just been opened, is none yet.
+  /// True if another query of this lookup is lost or open, or was asked again a moment ago; `newest`, which has just been opened, is none yet.
+  ///
+  /// glibc repeats the answered one of a pair after the lost one, whose second attempt may be answered by then.
   mutating func siblingWaits(_ slot: Int32, beside newest: Int32 = -1) -> Bool {
     guard transmissions.slots[slot].hasSibling else { return false }
+    let time = newest >= 0 ? transmissions.slots[newest].asked : now
     var other = transmissions.first(socket: transmissions.slots[slot].socketKey)
     var steps = 0
     while other >= 0, steps < 16 {
       if other != slot && other != newest && transmissions.slots[other].client == transmissions.slots[slot].client
         && transmissions.slots[other].nameHash == transmissions.slots[slot].nameHash
-        && transmissions.slots[transmissions.slots[other].head].accepted == .zero
       {
-        return true
+        let head = transmissions.slots[other].head
+        if transmissions.slots[head].accepted == .zero { return true }
+        if head != slot && transmissions.slots[head].attempts > 1 && time - transmissions.slots[head].lastAsked <= Self.lookupTime { return true }
       }
       other = transmissions.after(socket: other)
       steps += 1
