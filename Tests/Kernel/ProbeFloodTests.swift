@@ -12,7 +12,7 @@ extension KernelTests {
     @Test func moreClashesThanTheRingHolds() throws {
       let topology = try Topology()
       let (client, victim, backend) = (try topology.routed("c"), try topology.routed("lost"), try topology.routed("b"))
-      let filler = String(repeating: "    ip daddr 203.0.113.1 udp dport 9 drop\n", count: 1500)
+      let filler = String(repeating: "    ip daddr 203.0.113.1 udp dport 9 drop\n", count: 2500)
       try topology.nft(
         Topology.services([("10.96.0.10", backend.v4), ("10.96.0.11", backend.v4)]) + """
           table ip faults {
@@ -38,7 +38,7 @@ extension KernelTests {
       let paused = Clock.now
       run.agent.pause()
       try run.launch(
-        "flood", in: "c", .untold, [], with: race + " --pairs 2300 --pace-us 600 --port-base 20000")
+        "flood", in: "c", .untold, [], with: race + " --pairs 3000 --pace-us 450 --port-base 20000")
       try run.ask("during", victim, "10.96.0.11", .untold, [])
       usleep(2_300_000)
       run.agent.resume()
