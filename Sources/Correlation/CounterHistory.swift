@@ -143,7 +143,7 @@ struct CounterHistory: ~Copyable {
     /// What was dropped beyond failed insertions is exactly the table's candidates.
     var tableIsExact = false
     var earlyDropMoved = false
-    /// The probe told of every failed insertion in the window, and of nothing that was none.
+    /// The probe told of every failed insertion and every drop in the window, and of nothing that was none.
     var isTold = false
   }
 
@@ -204,10 +204,11 @@ struct CounterHistory: ~Copyable {
       return result
     }
     if told.kept > 0 && !result.chainTooLongMoved {
-      let told = follow(told, firstAge, lastAge, around: time) {
-        Int64(bitPattern: usesInsertFailed ? $0.insertFailed &- $1.insertFailed : $0.drop &- $1.drop)
-      }
-      result.isTold = told.trail.isConstant && !told.hasGap
+      // What was dropped without a failed insertion (a full table, no memory) nobody tells of.
+      let drops = follow(told, firstAge, lastAge, around: time) { Int64(bitPattern: $0.drop &- $1.drop) }
+      let failures =
+        usesInsertFailed ? follow(told, firstAge, lastAge, around: time) { Int64(bitPattern: $0.insertFailed &- $1.insertFailed) } : drops
+      result.isTold = failures.trail.isConstant && drops.trail.isConstant && !failures.hasGap
     }
     let dropped = follow(candidates, firstAge, lastAge, around: time) { Int64(bitPattern: $0.drop &- $1.drop) }
     let failed =

@@ -82,12 +82,26 @@ extension Engine {
     case .furtherCopy:
       break
     case .unsent, .forwarded, .exact:
-      // What never left has no answer, where leaving is seen: it may be what came to another service.
-      if credit.fit == .unsent && packet.isOutgoing && showsSent(credit.slot) && noteOtherName(packet, isSure: true) { break }
-      if packet.isOutgoing { takeOutgoing(packet, for: credit.slot) } else { takeIncoming(packet, for: credit.slot) }
-      // What it answers was not seen to come: it may be what came to another service.
-      if packet.isOutgoing && credit.fit != .exact { _ = noteOtherName(packet, isSure: false) }
+      if !packet.isOutgoing {
+        takeIncoming(packet, for: credit.slot)
+      } else if credit.fit == .exact {
+        takeOutgoing(packet, for: credit.slot)
+      } else {
+        takeUnannounced(packet, credit)
+      }
     }
+  }
+
+  /// A copy leaves although it was not seen to come. So it is with servers on this node; of any other it may be what came to another service.
+  @inline(never) private mutating func takeUnannounced(_ packet: PacketObservation, _ credit: Credit) {
+    if isServedHere(credit.slot) {
+      takeOutgoing(packet, for: credit.slot)
+      return
+    }
+    // What never left has no answer, where leaving is seen.
+    if credit.fit == .unsent && showsSent(credit.slot) && noteOtherName(packet, isSure: true) { return }
+    takeOutgoing(packet, for: credit.slot)
+    _ = noteOtherName(packet, isSure: false)
   }
 
   @inline(never) private mutating func showsSent(_ slot: Int32) -> Bool {
@@ -106,7 +120,7 @@ extension Engine {
     } else if further > 0 {
       transmissions.slots[slot].furtherCame = further - 1
       count { $0.duplicateAnswers &+= 1 }
-    } else if !noteOtherName(packet, isSure: true) {
+    } else if isServedHere(slot) || !noteOtherName(packet, isSure: true) {
       count { $0.duplicateAnswers &+= 1 }
     }
   }
@@ -145,10 +159,11 @@ extension Engine {
   }
 
   private mutating func awaits(_ packet: PacketObservation, _ slot: Int32, isSure: Bool) -> Bool {
+    guard transmissions.slots[slot].state == .open, transmissions.slots[slot].dnsID == packet.dns.id,
+      transmissions.slots[slot].client == packet.destination
+    else { return false }
     let waiting = transmissions.slots[slot]
-    guard waiting.client == packet.destination, waiting.dnsID == packet.dns.id,
-      packet.dns.questionCount == 0 || waiting.questionHash == packet.dns.questionHash, waiting.state == .open, waiting.isVantageSettled,
-      !waiting.isHostClient, !waiting.isProbed, !waiting.wasDelivered, waiting.server != packet.source, waiting.sentDestination != packet.source
+    guard packet.dns.questionCount == 0 || waiting.questionHash == packet.dns.questionHash, waiting.isVantageSettled, !waiting.isHostClient, !waiting.isProbed, !waiting.wasDelivered, waiting.server != packet.source, waiting.sentDestination != packet.source
     else { return false }
     return waiting.hasCome || (isSure && waiting.wasSent && waiting.asked <= packet.time)
   }

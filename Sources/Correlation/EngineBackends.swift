@@ -5,7 +5,7 @@ import Flows
 /// Entries are taken from the newest to the oldest. Where the choice is bound to the client's address (session affinity) an entry is mostly no choice:
 /// a client goes on getting what it was given once, perhaps before the backend in question was there, and something else when its affinity has ended.
 /// Then only a client's change from one backend to another is a choice. Each entry is one where affinity is refuted: it lasts a second at least, and
-/// each entry renews it, so who gets another backend within a second, and later the first one again, is not bound.
+/// each entry renews it, so who changes twice within a second is not bound.
 struct BackendChoices {
   /// The shortest session affinity (`timeoutSeconds: 1` of a Kubernetes service), less what events may be late.
   private static let shortestAffinity = 9 * Nanoseconds.perSecond / 10
@@ -27,8 +27,8 @@ struct BackendChoices {
     /// Its entry that was taken last: the next newer one.
     var chosen = Endpoint.none
     var chosenAt = Instant.zero
-    /// Backends that it got, as numbered by `bit`.
-    var seen: UInt32 = 0
+    /// When it got something else than before, the last time of which the older side was taken; `.zero` if never.
+    var changedAt = Instant.zero
   }
 
   init(leaving backend: Endpoint) { leaving = backend }
@@ -58,21 +58,14 @@ struct BackendChoices {
   }
 
   private mutating func note(_ backend: Endpoint, at time: Instant, of place: Int) {
-    let bit = bit(backend)
     let newer = clients[place]
     if newer.chosenAt != .zero && newer.chosen != backend {
       if newer.chosenAt > lastChosen { changes += 1 }
-      if newer.seen & bit != 0 && newer.chosenAt - time <= Self.shortestAffinity { isRotating = true }
+      if newer.changedAt != .zero && newer.changedAt - time <= Self.shortestAffinity { isRotating = true }
+      clients[place].changedAt = newer.chosenAt
     }
     clients[place].chosen = backend
     clients[place].chosenAt = time
-    clients[place].seen |= bit
-  }
-
-  private func bit(_ backend: Endpoint) -> UInt32 {
-    if backend == leaving { return 1 << 16 }
-    for index in 0..<min(backendCount, 16) where backends[index] == backend { return 1 << UInt32(index) }
-    return 0
   }
 
   /// Choices that are needed for chance to pass over one of the backends less than once in a million times.

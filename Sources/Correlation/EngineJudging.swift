@@ -219,9 +219,9 @@ extension Engine {
       if !clash.isCertain && counters.finding(around: from).finding != .quiet { loss.lower() }
     case .earlierEntry:
       loss.evidence.insert(.ownEntry)
-      // The end of an answered entry is not told. If it had been deleted, this one needed an insertion.
+      // The end of an answered entry is not told. If it had been deleted, this one needed room in the table and an insertion.
       let finding = counters.finding(around: from)
-      if finding.finding == .shared && !othersExplainCounters(transmission, finding) { loss.lower() }
+      if finding.drop > finding.insertFailed || finding.finding == .shared && !othersExplainCounters(transmission, finding) { loss.lower() }
     case .none:
       loss.evidence.insert(.noOwnEntry)
       weighWithoutWinner(&loss, transmission)

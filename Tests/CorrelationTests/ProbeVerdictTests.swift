@@ -306,6 +306,21 @@ extension Scenario {
     #expect(scenario.losses.count { $0.grade == .proven } == 200)
   }
 
+  /// What was dropped without a failed insertion, by a table that was full for a moment, the probe does not tell of: it may have been this one.
+  @Test func plainDropsAreToldByNobody() throws {
+    let scenario = watched()
+    for index in 0..<4 {
+      told(scenario, index)
+      scenario.wait(7 * millisecond)
+    }
+    Ask(scenario, port: 50000, id: 5000, name: "full.example", from: scenario.otherPod, device: 12).asked()
+    scenario.counters.drop += 1
+    scenario.wait(10 * second)
+    let lost = try #require(scenario.losses.first { $0.name == Scenario.wire("full.example") })
+    #expect(lost.verdict == .droppedOnNode && lost.grade == .inferred)
+    #expect(scenario.losses.count { $0.grade == .proven } == 4)
+  }
+
   /// Drops of the probe count as candidates: what else is lost in the same second is judged by what remains of the counters.
   @Test func provenDropsAccountForTheirCounters() throws {
     let scenario = Scenario()

@@ -116,6 +116,19 @@ import Testing
     #expect(scenario.losses.map(\.reason) == [.silent])
   }
 
+  /// One that went and came back seconds later is none either, however many entries a client makes meanwhile.
+  @Test func aBackendThatCameBackIsNoRotation() {
+    let scenario = Scenario()
+    _ = ask(scenario, rotating: false) {
+      for index in 0..<300 {
+        choose(scenario, others[index / 100 == 1 ? 1 : 0], by: scenario.otherPod, port: 50000 + index)
+        scenario.wait(20 * millisecond)
+      }
+    }
+    scenario.wait(30 * second)
+    #expect(scenario.losses.map(\.reason) == [.silent])
+  }
+
   private func clients(_ scenario: Scenario, _ backend: Endpoint, port: Int) {
     for index in 0..<60 { choose(scenario, backend, by: v4("10.0.3.\(index + 1)"), port: port) }
   }

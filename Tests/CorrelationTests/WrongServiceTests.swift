@@ -203,4 +203,54 @@ import Testing
     let lost = try #require(scenario.losses.first)
     #expect(lost.verdict == .noAnswer && lost.grade == .inferred)
   }
+
+  /// A service whose backend is on this node: nothing leaves and nothing comes.
+  private func local(_ scenario: Scenario, id: UInt16) -> Ask {
+    let ask = Ask(scenario, port: 30040, backend: Endpoint(scenario.nodeAddress, 53), id: id, name: "m.example")
+    ask.entry()
+    return ask
+  }
+
+  /// The answer of a server on this node is its own, while another server that the socket asked the same is still silent.
+  @Test func aServerOnThisNodeAnswersForItself() throws {
+    let scenario = warm()
+    for index in 0..<8 {
+      let ask = Ask(scenario, port: UInt16(31000 + index), backend: Endpoint(scenario.nodeAddress, 53), id: UInt16(100 + index), name: "m.example")
+      ask.entry()
+      ask.asked()
+      scenario.pass(100 * microsecond)
+      ask.delivered()
+      scenario.wait(20 * millisecond)
+    }
+    let here = local(scenario, id: 7)
+    var there = Ask(scenario, port: 30040, to: scenario.secondVIP, id: 7, name: "m.example")
+    there.natted = Endpoint(scenario.pod, 3106)
+    here.asked()
+    forward(there)
+    here.delivered()
+    scenario.wait(30 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(scenario.losses.count == 1 && lost.server == scenario.secondVIP)
+    #expect(lost.verdict == .noAnswer && lost.reason == .silent && lost.grade == .observed)
+    #expect(scenario.closings.map(\.impact) == [.none] && scenario.isConserved)
+  }
+
+  /// It answered twice, and a rule dropped what came from the other.
+  @Test func aServerOnThisNodeAnswersTwice() throws {
+    let scenario = warm()
+    let here = local(scenario, id: 7)
+    var there = Ask(scenario, port: 30040, to: scenario.secondVIP, id: 7, name: "m.example")
+    there.natted = Endpoint(scenario.pod, 3106)
+    here.asked()
+    forward(there)
+    there.came()
+    here.delivered()
+    scenario.pass(100 * microsecond)
+    here.delivered()
+    scenario.wait(30 * second)
+    let lost = try #require(scenario.losses.first)
+    #expect(scenario.losses.count == 1 && lost.server == scenario.secondVIP)
+    #expect(lost.verdict == .answerDroppedOnNode && lost.grade == .observed)
+    #expect(scenario.engine.totals.duplicateAnswers == 1)
+  }
 }
