@@ -89,6 +89,41 @@ struct PacketRingTests {
     #expect(thawed == 2)
   }
 
+  /// Whatever the number of frames is to the lead: each is prepared and then lent once more, in order, and every block is given back.
+  @Test(arguments: [0, 1, 3, 4, 5, 500])
+  func lendsEveryFrameAgainBehindALead(_ count: Int) throws {
+    let lead = 4
+    var (prepared, lent): ([[UInt8]], [[UInt8]]) = ([], [])
+    var distances: [Int] = []
+    var (returned, heldBefore, heldBlocks, heldFrames) = (-1, -1, -1, -1)
+    try Sandbox.run {
+      try Sandbox.vethPair()
+      var options = PacketRingOptions()
+      options.capturesOutgoing = false
+      options.blockSize = 4096
+      options.blockCount = 128
+      var ring = try PacketRing(options)
+      let sender = try FrameSender("a")
+      for id in 0..<count { sender.send(Packets.query(UInt16(id))) }
+      try collect(&ring, count)
+      heldBefore = ring.heldBlocks
+      returned = ring.process(
+        upTo: end, lead: lead, prepare: { _, bytes in prepared.append(bytes.withUnsafeBytes { Array($0) }) },
+        { bytes in
+          lent.append(bytes.withUnsafeBytes { Array($0) })
+          distances.append(prepared.count - lent.count)
+        })
+      (heldBlocks, heldFrames) = (ring.heldBlocks, ring.heldFrames)
+    }
+    #expect(returned == count && prepared.count == count)
+    // The ID ends each frame: none is told for another.
+    #expect(prepared.map { Int($0[$0.count - 2]) << 8 | Int($0[$0.count - 1]) } == Array(0..<count))
+    #expect(lent == prepared)
+    #expect(distances == (0..<count).map { min(lead, count - 1 - $0) })
+    #expect(count < 500 ? heldBefore <= count : heldBefore > 10)
+    #expect(heldBlocks == 0 && heldFrames == 0)
+  }
+
   @Test func holdsFramesNewerThanTheHorizon() throws {
     var numbers: [String: Int] = [:]
     var stamps: [Int64] = []

@@ -30,15 +30,21 @@ enum Start: String, CaseIterable {
     return mount.map { ["sh", "-c", "mount \($0) && exec \"$0\" \"$@\""] } ?? []
   }
 
+  private var hasConntrack: Bool { FileManager.default.fileExists(atPath: "/proc/sys/net/netfilter/nf_conntrack_max") }
+
   /// Brings the machine into its state. Returns why that cannot be, or nil.
   private func prepare(_ modules: String?) throws -> String? {
     switch self {
     case .noConntrack:
-      if FileManager.default.fileExists(atPath: "/proc/sys/net/netfilter/nf_conntrack_max") { return "nf_conntrack is there already" }
+      if hasConntrack {
+        // Where modules are named the machine was booted without them.
+        guard modules == nil else { throw LabError("nf_conntrack is there already") }
+        return "nf_conntrack is there already"
+      }
       try "/bin/false".write(toFile: Self.modprobe, atomically: false, encoding: .utf8)
     case .loadsConntrack:
       guard let modules else { return "no folder of modules" }
-      if FileManager.default.fileExists(atPath: "/proc/sys/net/netfilter/nf_conntrack_max") { return "nf_conntrack is there already" }
+      if hasConntrack { throw LabError("nf_conntrack is there already") }
       let script = NSTemporaryDirectory() + "/modprobe"
       try "#!/bin/sh\nexec /sbin/modprobe -d \(modules) \"$@\"\n".write(toFile: script, atomically: false, encoding: .utf8)
       try Command.run(["chmod", "755", script])

@@ -24,8 +24,10 @@ import TestSupport
     func list(_ option: String, _ all: [String]) -> [String] { options[option].map { $0.split(separator: ",").map(String.init) } ?? all }
     guard let output = options["--output"] else { fail(help) }
     if let starts = options["--starts"] {
+      let named = starts.split(separator: ",", omittingEmptySubsequences: false).map { Start(rawValue: String($0)) }
+      if starts != "all", named.contains(nil) { fail(help) }
       var failed = false
-      for start in Start.allCases where starts == "all" || starts.split(separator: ",").contains(Substring(start.rawValue)) {
+      for start in Start.allCases where starts == "all" || named.contains(start) {
         let line = start.row(options["--modules"])
         append(line.fields.joined(separator: "\t") + "\n", to: output)
         failed = failed || line.isFailure
