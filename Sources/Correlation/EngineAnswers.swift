@@ -163,7 +163,8 @@ extension Engine {
       transmissions.slots[slot].client == packet.destination
     else { return false }
     let waiting = transmissions.slots[slot]
-    guard packet.dns.questionCount == 0 || waiting.questionHash == packet.dns.questionHash, waiting.isVantageSettled, !waiting.isHostClient, !waiting.isProbed, !waiting.wasDelivered, waiting.server != packet.source, waiting.sentDestination != packet.source
+    guard packet.dns.questionCount == 0 || waiting.questionHash == packet.dns.questionHash, waiting.isVantageSettled, !waiting.isHostClient,
+      !waiting.isProbed, !waiting.wasDelivered, waiting.server != packet.source, waiting.sentDestination != packet.source
     else { return false }
     return waiting.hasCome || (isSure && waiting.wasSent && waiting.asked <= packet.time)
   }
