@@ -12,7 +12,7 @@
 const volatile __u32 namespace_number = 0;
 // Bit n: port n is a DNS port. Mapped by user space, which may learn ports after it gave its rights up.
 __u8 ports[8192];
-// Events that found no room in the ring.
+// What may have been missed: events that found no room in the ring, and packets of which it could not be told whether they were dropped.
 __u64 lost;
 
 struct {
@@ -56,12 +56,18 @@ struct {
   __type(value, struct passage);
 } passing SEC(".maps");
 
-// Where passages are made: too large for the stack.
+// Where passages are made: too large for the stack. An interrupt's packet may come while a thread's is noted: before Linux 5.12 nothing keeps an fentry
+// program from running inside itself.
+struct draft {
+  volatile __u32 is_busy;
+  struct passage passage;
+};
+
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
   __uint(max_entries, 1);
   __type(key, __u32);
-  __type(value, struct passage);
+  __type(value, struct draft);
 } fresh SEC(".maps");
 
 // Reads a kernel pointer or number at an address that the verifier knows as one of its own: a plain number comes out.
@@ -126,6 +132,8 @@ static __always_inline int is_dns(const struct kernel_probe_tuple *original, con
   return original->protocol == IPPROTO_UDP && (has_dns_port(original->destination_port) || has_dns_port(reply->source_port));
 }
 
+static __always_inline void count_lost(void) { __sync_fetch_and_add(&lost, 1); }
+
 static __always_inline void read_packet(struct sk_buff *skb, struct kernel_probe_event *event)
 {
   unsigned char *head = BPF_CORE_READ(skb, head);
@@ -149,7 +157,7 @@ static __always_inline struct kernel_probe_event *begin_event(struct sk_buff *sk
   struct kernel_probe_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
   if (!event) {
-    __sync_fetch_and_add(&lost, 1);
+    count_lost();
     return 0;
   }
   event->time = bpf_ktime_get_ns();
@@ -304,20 +312,47 @@ static __always_inline void note_winner(struct nf_conntrack_tuple_hash *hash, st
   passage->has_winner = 1;
 }
 
+// Where no passage can be made: true if the packet would have been noted.
+static __always_inline int is_ours(struct sk_buff *skb)
+{
+  struct kernel_probe_tuple original, reply;
+  struct nf_conn *ct;
+  __u32 info;
+
+  ct = entry_of(skb, &info);
+  if (!ct || !own_namespace(ct))
+    return 0;
+  read_tuple(ct, 0, &original);
+  read_tuple(ct, 1, &reply);
+  return is_dns(&original, &reply);
+}
+
 // - Parameter winner: 0 where the function is not told.
 static __always_inline int enter(struct sk_buff *skb, __u64 key, struct nf_conntrack_tuple_hash *winner)
 {
   struct passage *passage = bpf_map_lookup_elem(&passing, &key);
+  struct draft *draft;
   __u32 zero = 0;
 
   // Its return was never seen, and must not be taken for this one's.
   if (passage)
     passage->skb = 0;
-  passage = bpf_map_lookup_elem(&fresh, &zero);
-  if (!passage || !note(skb, passage))
+  draft = bpf_map_lookup_elem(&fresh, &zero);
+  if (!draft)
     return 0;
-  note_winner(winner, passage);
-  bpf_map_update_elem(&passing, &key, passage, BPF_ANY);
+  if (draft->is_busy) {
+    if (is_ours(skb))
+      count_lost();
+    return 0;
+  }
+  draft->is_busy = 1;
+  passage = &draft->passage;
+  if (note(skb, passage)) {
+    note_winner(winner, passage);
+    if (bpf_map_update_elem(&passing, &key, passage, BPF_ANY))
+      count_lost();
+  }
+  draft->is_busy = 0;
   return 0;
 }
 
@@ -369,10 +404,15 @@ static __always_inline void tell(struct passage *passage, int verdict)
 static __always_inline int leave(__u64 key, int verdict)
 {
   struct passage *passage = bpf_map_lookup_elem(&passing, &key);
+  int is_old;
 
   if (!passage)
     return 0;
-  if (passage->skb && bpf_ktime_get_ns() - passage->entered < LONGEST_PASSAGE)
+  is_old = bpf_ktime_get_ns() - passage->entered >= LONGEST_PASSAGE;
+  // A thread may be moved before the kernel keeps it on one CPU: what this CPU's counters were is not known then.
+  if (passage->skb && verdict != NF_ACCEPT && (is_old || passage->cpu != bpf_get_smp_processor_id()))
+    count_lost();
+  else if (passage->skb && !is_old)
     tell(passage, verdict);
   bpf_map_delete_elem(&passing, &key);
   return 0;

@@ -227,8 +227,8 @@ package struct Engine: ~Copyable {
   package mutating func tableUse() -> [(name: StaticString, used: Int, evictions: UInt64)] {
     [
       ("transmissions", transmissions.count, totals.evicted), ("names", names.used, 0), ("entries", entries.count, entries.evictions),
-      ("services", services.count, services.evictions), ("probe_drops", probes.count, probes.refused), ("flows", flowLog.count, flowLog.evictions),
-      ("lost_flows", lostFlows.count, 0),
+      ("services", services.count, services.evictions), ("probe_drops", probes.count, probes.refused),
+      ("unread_drops", unread.count, unread.evictions), ("flows", flowLog.count, flowLog.evictions), ("lost_flows", lostFlows.count, 0),
     ]
   }
 

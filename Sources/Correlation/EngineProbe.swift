@@ -116,7 +116,13 @@ extension Engine {
   mutating func enterProbed(upTo last: Instant) {
     while let item = probes.first, item.asked <= last + Self.probeDelay, now - item.asked >= Self.assessAge {
       let slot = probes.drops[item.slot].transmission
-      if slot != -1 { counters.addTold(at: item.asked + (-Self.probeDelay)) }
+      let moved = item.asked + (-Self.probeDelay)
+      if slot != -1 && probes.drops[item.slot].observation.isExact {
+        counters.addTold(at: moved)
+      } else if slot != -1 {
+        // By how much it moved them is not known: it may have failed to insert, and explains nothing.
+        _ = counters.addCandidate(at: moved)
+      }
       if slot >= 0 && transmissions.slots[slot].probe == item.slot {
         // The agent slept.
         if transmissions.slots[slot].state == .open { close(slot, lost: judgeProbed(slot, probes.drops[item.slot].observation)) }
@@ -153,14 +159,14 @@ extension Engine {
   }
 
   /// True if the probe would have told of a clash of this transmission.
-  func isWatched(_ transmission: Transmission) -> Bool {
+  mutating func isWatched(_ transmission: Transmission) -> Bool {
     let (from, to) = (transmission.asked, transmission.asked + Self.forwardingTime)
     return probeSince <= from && !blind.overlaps(.kernelProbe, from: from, to: to)
       && !transmission.signs.marks.contains(.unreadDrop) && !mayBeUnread(transmission)
   }
 
   /// True if the probe could not read a packet of its socket that was dropped since it was asked.
-  func mayBeUnread(_ transmission: Transmission) -> Bool {
+  mutating func mayBeUnread(_ transmission: Transmission) -> Bool {
     unread.overlaps(
       socketKey: transmission.socketKey, from: transmission.asked + (-Self.probeClockSlack), to: transmission.asked + Self.forwardingTime)
   }

@@ -101,7 +101,8 @@ package enum MetricFamily: UInt8, CaseIterable, Sendable {
       MetricDescriptor("racetrack_kernel_probe_events", .counter, labels: ["kind"], help: "Clashes that the kernel probe told of.")
     case .probeEventsLost:
       MetricDescriptor(
-        "racetrack_kernel_probe_events_lost", .counter, help: "Clashes that the kernel probe saw and could not tell of because its ring was full.")
+        "racetrack_kernel_probe_events_lost", .counter,
+        help: "Clashes that the kernel probe may have missed: its ring was full, or it could not tell whether a packet was dropped.")
     case .transmissions:
       MetricDescriptor(
         "racetrack_dns_transmissions", .counter, labels: ["qtype", "vantage"],

@@ -172,23 +172,24 @@ extension Scenario {
   }
 
   /// A clash that the probe tells of, each from a port of its own.
-  private func told(_ scenario: Scenario, _ index: Int) {
+  private func told(_ scenario: Scenario, _ index: Int, exact: Bool = true) {
     let winner = Ask(scenario, port: UInt16(43000 + index), id: UInt16(1000 + index), name: "told.example")
     let loser = Ask(scenario, port: UInt16(43000 + index), to: scenario.secondVIP, id: UInt16(1000 + index), name: "told.example")
     winner.entry()
     winner.asked()
     loser.asked()
-    scenario.probe(loser)
+    scenario.probe(loser, exact: exact)
     winner.sent()
     winner.came()
     winner.delivered()
   }
 
-  /// A rule drops a query whose tuple a sibling holds; who failed to insert in that second was told, and was another.
-  @Test(arguments: [0, 1]) func silenceBesideFailuresThatWereAllToldRefutesAClash(untold: UInt64) throws {
+  /// A rule drops a query whose tuple a sibling holds; who failed to insert in that second was told, and was another. Where the counters
+  /// moved by more than one beside a drop that was told of, it explains nothing.
+  @Test(arguments: [0, 1], [true, false]) func silenceBesideFailuresThatWereAllToldRefutesAClash(untold: UInt64, areExact: Bool) throws {
     let scenario = watched()
     for index in 0..<3 {
-      told(scenario, index)
+      told(scenario, index, exact: areExact || index != 2)
       scenario.wait(50 * millisecond)
     }
     let winner = Ask(scenario, port: 40005, id: 2)
@@ -203,8 +204,9 @@ extension Scenario {
     told(scenario, 4)
     scenario.wait(5 * second)
     let lost = try #require(scenario.losses.first { $0.dnsID == 3 })
-    #expect(lost.verdict == .droppedOnNode && lost.evidence.contains(.probeQuiet) && lost.evidence.contains(.countersExact) == (untold == 0))
-    #expect(lost.grade == (untold == 0 ? .observed : .inferred))
+    #expect(lost.verdict == .droppedOnNode && lost.evidence.contains(.probeQuiet))
+    let isExplained = untold == 0 && areExact
+    #expect(lost.evidence.contains(.countersExact) == isExplained && lost.grade == (isExplained ? .observed : .inferred))
   }
 
   /// A drop that was told of and whose stamp did not fit its copy is no proof that this copy was not dropped: neither where a winner is known, nor where
@@ -477,19 +479,6 @@ extension Scenario {
     let losses = scenario.losses.sorted { $0.dnsID < $1.dnsID }
     #expect(losses.filter { $0.server == scenario.secondVIP }.map { $0.evidence.contains(.probeQuiet) } == [false, true])
     #expect(scenario.probeBlindNanoseconds == 0)
-  }
-
-  /// The sockets of one sender push each other out, and make nothing blind.
-  @Test func unreadDropsAreBounded() {
-    var unread = UnreadDrops()
-    for index in 0..<1000 { unread.add(socketKey: UInt64(index), at: Instant(nanoseconds: Int64(1 + index))) }
-    let end = Instant(nanoseconds: 10_000)
-    let known = (0..<1000).filter { unread.overlaps(socketKey: UInt64($0), from: .zero, to: end) }
-    #expect(known == Array(488..<1000))
-    for index in 0..<1000 { unread.add(socketKey: 5000, at: Instant(nanoseconds: Int64(2000 + index))) }
-    let (old, new) = (unread.overlaps(socketKey: 900, from: .zero, to: end), unread.overlaps(socketKey: 5000, from: .zero, to: end))
-    let later = unread.overlaps(socketKey: 5000, from: Instant(nanoseconds: 4000), to: end)
-    #expect(old && new && !later)
   }
 
   @Test func whatIsOpenAtTheEndIsStillProven() throws {
