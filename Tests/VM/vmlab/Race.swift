@@ -24,18 +24,22 @@ enum Race: String, CaseIterable {
   case longChains = "long-chains"
   /// A full table, and answers that come after the kernel has thrown out unanswered entries for new ones.
   case earlyDrop = "early-drop"
+  /// `reply` while the wall clock is set an hour on and back again.
+  case clockSteps = "clock-steps"
 
   /// Why it cannot be done in this mode or on this kernel; nil if it can.
   func obstacle(_ mode: ServiceMode, _ family: Lab.Family, _ kernel: Kernel) -> String? {
     switch self {
     case _ where family == .v6 && ![.service, .reply, .source, .late].contains(self): ""
     case .notrack where mode != .iptables, .bridged where mode != .nftables, .bridgedCalls where mode != .nftables,
-      .nfqueue where mode != .nftables, .full where mode != .nftables, .longChains where mode != .nftables, .earlyDrop where mode != .nftables:
+      .nfqueue where mode != .nftables, .full where mode != .nftables, .longChains where mode != .nftables, .earlyDrop where mode != .nftables,
+      .clockSteps where mode != .nftables:
       ""
     case .late where kernel.dropsClashes: "this kernel resolves no clash: nothing can come late"
     case .reply where mode == .ipvs:
       "IPVS answers in the name of whichever service it finds first when two race: docs/limitations.md"
     case .source where mode == .ipvs: "masquerading of sources is not IPVS's: see the other modes"
+    case .clockSteps where !WallClock.isOurs: "the clock is set in a virtual machine only"
     case .bridgedCalls where !kernel.hasBridgeNetfilter: "this kernel has no br_netfilter"
     default: nil
     }
@@ -45,7 +49,7 @@ enum Race: String, CaseIterable {
   func verdict(_ kernel: Kernel) -> String? {
     switch self {
     case .service: kernel.dropsClashes ? "dnat_clash_dropped" : nil
-    case .reply, .bridged, .bridgedCalls: "reply_clash_dropped"
+    case .reply, .bridged, .bridgedCalls, .clockSteps: "reply_clash_dropped"
     case .source: "snat_clash_dropped"
     case .late: "clash_late_reply"
     case .notrack: nil
@@ -136,6 +140,8 @@ enum Race: String, CaseIterable {
     let other = lab.clients[1]
     let servers = targets(lab, family)
     let ordinary = "ask --count 20 --rate 50"
+    var clock = WallClock()
+    defer { clock.restore() }
     for (index, server) in servers.enumerated() {
       for client in lab.clients {
         try stage.launch(
@@ -152,6 +158,7 @@ enum Race: String, CaseIterable {
           try stage.launch(in: other, .ordinary, ordinary, "--label beside\(batch) --from \(other.address(family)) --server \(servers[0])")
         }
         try launch(stage, batch, treatment(mode, kernel), servers, family)
+        if self == .clockSteps { for hours in [1, -1] { try clock.step(hours * WallClock.hour, after: 1.2) } }
         try stage.join()
       }
     }
@@ -169,7 +176,7 @@ enum Race: String, CaseIterable {
   private func targets(_ lab: Lab, _ family: Lab.Family) -> [String] {
     switch self {
     case .service, .late, .nfqueue, .longChains: [Self.service(20, family)]
-    case .reply, .bridged, .bridgedCalls: [Self.service(10, family), Self.service(11, family)]
+    case .reply, .bridged, .bridgedCalls, .clockSteps: [Self.service(10, family), Self.service(11, family)]
     case .source: [lab.backends[0].address(family)]
     case .notrack: [Self.cache, Self.service(10, family)]
     case .full, .earlyDrop: [Self.service(10, family)]
@@ -225,7 +232,8 @@ enum Race: String, CaseIterable {
   /// Why a run proves nothing: too little happened, or the kernel does not agree with the clients. Nil if it does prove something.
   func void(_ outcome: Stage.Outcome, _ kernel: Kernel) -> String? {
     if let first = outcome.truth.unexplained.first { return "\(outcome.truth.unexplained.count) losses without a certain cause: \(first)" }
-    if delay == 0 && self != .nfqueue && outcome.slowest > Self.longestTrip {
+    // The clients take the time by the wall clock.
+    if delay == 0 && self != .nfqueue && self != .clockSteps && outcome.slowest > Self.longestTrip {
       return "a query and its answer took \(Int(outcome.slowest * 1000)) ms: this machine took the emulated processors away"
     }
     let counters = outcome.counters
