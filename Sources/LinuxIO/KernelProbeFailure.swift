@@ -111,7 +111,7 @@ package struct KernelProbeFailure: Error, Equatable, Sendable {
   /// securityfs is not mounted, as in containers, the missing helper tells.
   private var isLockedDown: Bool { host.lockdown == .confidentiality || (host.lockdown == nil && lacksHelper) }
   private var lacksHelper: Bool {
-    verdict.contains("bpf_probe_read_kernel") && (verdict.contains("unknown func") || verdict.contains("cannot use helper"))
+    verdict.contains("bpf_probe_read") && (verdict.contains("unknown func") || verdict.contains("cannot use helper"))
   }
 
   private var refusal: String {

@@ -4,6 +4,14 @@ import Testing
 @testable import Correlation
 
 extension Scenario {
+  /// A node whose kernel probe runs.
+  static func watched(_ change: (inout EngineConfiguration) -> Void = { _ in }) -> Scenario {
+    let scenario = Scenario(change)
+    scenario.engine.probeStarted(at: scenario.at)
+    scenario.warmUp()
+    return scenario
+  }
+
   /// The kernel probe tells that this query was dropped at insertion.
   func probe(_ ask: Ask, exact: Bool = true, host: Bool = false, cpu: UInt32 = 1, counted: Bool = true, kind: ProbeObservation.Kind = .dropped) {
     if counted {
@@ -41,16 +49,9 @@ extension Scenario {
 }
 
 @Suite struct ProbeVerdictTests {
-  private func watched(_ change: (inout EngineConfiguration) -> Void = { _ in }) -> Scenario {
-    let scenario = Scenario(change)
-    scenario.engine.probeStarted(at: scenario.at)
-    scenario.warmUp()
-    return scenario
-  }
-
   /// Both orders: the ring of packets is emptied after that of the probe, but not always filled before it.
   @Test(arguments: [false, true]) func dropIsProvenAtOnce(isFirst: Bool) throws {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     let winner = Ask(scenario, port: 40000, id: 7, name: "race.example")
     let loser = Ask(scenario, port: 40000, to: scenario.secondVIP, id: 8, name: "race.example", type: QueryType.aaaa)
     winner.entry()
@@ -80,7 +81,7 @@ extension Scenario {
   }
 
   @Test func causesByWhoHoldsTheTuple() throws {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     // The same original tuple: A and AAAA of one socket on a kernel that resolves no clash.
     let first = Ask(scenario, port: 40001, id: 1, name: "one.example")
     let second = Ask(scenario, port: 40001, id: 2, name: "one.example", type: QueryType.aaaa)
@@ -107,7 +108,7 @@ extension Scenario {
   }
 
   @Test func anUnknownWinnerAndUnsureCountersAreNotProven() throws {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     let alone = Ask(scenario, port: 40003, id: 1, name: "alone.example")
     alone.asked()
     scenario.probe(alone)
@@ -127,7 +128,7 @@ extension Scenario {
 
   /// send() failed with EPERM: no copy, no path, no entry. The program asks again at once with the same ID and is answered.
   @Test func processesOfTheNode() throws {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     let client = Endpoint(scenario.nodeAddress, 41000)
     var loser = Ask(scenario, port: 41000, to: scenario.secondVIP, id: 9, name: "host.example", from: scenario.nodeAddress)
     loser.device = 0
@@ -151,7 +152,7 @@ extension Scenario {
 
   /// A rule drops a query whose tuple a sibling holds, while the counters move for others: without the probe an ambiguous case.
   @Test(arguments: [true, false]) func silenceOfTheProbeRefutesAClash(isSeeing: Bool) throws {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     if !isSeeing { scenario.engine.blindBegan(.kernelProbe, at: scenario.at, wall: scenario.wall, lost: 1) }
     let winner = Ask(scenario, port: 40005, id: 2)
     let victim = Ask(scenario, port: 40005, to: scenario.secondVIP, id: 3)
@@ -187,7 +188,7 @@ extension Scenario {
   /// A rule drops a query whose tuple a sibling holds; who failed to insert in that second was told, and was another. Where the counters
   /// moved by more than one beside a drop that was told of, it explains nothing.
   @Test(arguments: [0, 1], [true, false]) func silenceBesideFailuresThatWereAllToldRefutesAClash(untold: UInt64, areExact: Bool) throws {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     for index in 0..<3 {
       told(scenario, index, exact: areExact || index != 2)
       scenario.wait(50 * millisecond)
@@ -212,7 +213,7 @@ extension Scenario {
   /// A drop that was told of and whose stamp did not fit its copy is no proof that this copy was not dropped: neither where a winner is known, nor where
   /// none is.
   @Test(arguments: [true, false]) func aDropThatWasNotMatchedExplainsNothing(hasWinner: Bool) throws {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     told(scenario, 0)
     scenario.wait(100 * millisecond)
     let winner = Ask(scenario, port: 40005, id: 2)
@@ -235,7 +236,7 @@ extension Scenario {
 
   /// Two attempts of one query are one to the probe: the drop that it told of may be either's.
   @Test func anotherAttemptsDropExplainsNothing() throws {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     told(scenario, 0)
     scenario.wait(100 * millisecond)
     let loser = Ask(scenario, port: 40005, to: scenario.secondVIP, id: 3)
@@ -252,7 +253,7 @@ extension Scenario {
 
   /// The counters are read between the step and the stamp of the drop.
   @Test func aReadingBetweenTheStepAndTheStampIsNotSettled() throws {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     told(scenario, 0)
     scenario.wait(300 * millisecond)
     Ask(scenario, port: 40002, id: 3).asked()
@@ -275,7 +276,7 @@ extension Scenario {
 
   /// The reading that ends the second around has counted a clash that is not half a second old when the verdict falls: nobody can say whose that is.
   @Test func aReadingOfWhichNotEveryCandidateIsKnownIsNotTaken() throws {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     told(scenario, 0)
     scenario.wait(100 * millisecond)
     scenario.pass(10 * millisecond - scenario.at.nanoseconds % (10 * millisecond))
@@ -293,7 +294,7 @@ extension Scenario {
 
   /// A rule's drops beside clashes without pause.
   @Test(arguments: [2, 3, 7]) func ruleDropsBesideToldClashes(pace: Int64) {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     for index in 0..<200 {
       told(scenario, index)
       scenario.wait(pace * millisecond)
@@ -310,7 +311,7 @@ extension Scenario {
 
   /// What was dropped without a failed insertion, by a table that was full for a moment, the probe does not tell of: it may have been this one.
   @Test func plainDropsAreToldByNobody() throws {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     for index in 0..<4 {
       told(scenario, index)
       scenario.wait(7 * millisecond)
@@ -388,7 +389,7 @@ extension Scenario {
 
   /// More drops of the node's own processes in half a second than the table holds: what finds no room is counted, and the probe blind.
   @Test func dropsBeyondTheTableAreCounted() throws {
-    let scenario = watched {
+    let scenario = Scenario.watched {
       $0.transmissions = 16384
       $0.nameBytes = 4 << 20
     }
@@ -408,81 +409,8 @@ extension Scenario {
     #expect(scenario.probeDrops == [0, more])
   }
 
-  /// Clashing packets that are no queries make nothing blind and nobody's verdict less sure: the probe saw what moved the counters.
-  @Test(arguments: [false, true]) func whatIsNoQueryChangesNothing(isResponse: Bool) throws {
-    let scenario = Scenario()
-    scenario.warmUp()
-    for index in 0..<200 {
-      let port = UInt16(44000 + index)
-      var hostile = Ask(scenario, port: port, id: UInt16(index), name: "junk.example", from: scenario.otherPod, device: 12)
-      hostile.backend = scenario.backend
-      // Not in the same moment as a reading of the counters.
-      scenario.pass(millisecond)
-      let observation = scenario.drop(of: hostile, isResponse: isResponse)
-      if isResponse { scenario.engine.observe(observation, name: [UInt8]().span.bytes) } else { scenario.engine.observeForeign(observation) }
-      if index % 10 == 0 {
-        let winner = Ask(scenario, port: UInt16(45000 + index), id: UInt16(index))
-        let loser = Ask(scenario, port: UInt16(45000 + index), to: scenario.secondVIP, id: UInt16(index))
-        winner.entry()
-        winner.asked()
-        loser.asked()
-        if index % 20 == 0 {
-          scenario.probe(loser)
-        } else {
-          scenario.counters.insertFailed += 1
-          scenario.counters.drop += 1
-        }
-        winner.sent()
-        winner.came()
-        winner.delivered()
-      }
-      scenario.wait(10 * millisecond)
-    }
-    #expect(!scenario.isProbeBlind)
-    scenario.wait(15 * second)
-    #expect(scenario.losses.count == 20 && scenario.losses.allSatisfy { $0.verdict == .replyClashDropped })
-    for loss in scenario.losses { #expect(loss.grade == (loss.dnsID % 20 == 0 ? .proven : .observed), "\(loss.dnsID)") }
-    #expect(scenario.probeBlindNanoseconds == 0 && scenario.engine.totals.probeUnmatched == 0)
-  }
-
-  /// They leave room for queries.
-  @Test func whatIsNoQueryLeavesRoom() {
-    let scenario = watched()
-    let hostile = Ask(scenario, port: 44000, id: 1, name: "junk.example", from: scenario.otherPod, device: 12)
-    for _ in 0..<10000 { scenario.engine.observeForeign(scenario.drop(of: hostile, isResponse: false)) }
-    #expect(scenario.probeDrops == [4096, 5904] && !scenario.isProbeBlind)
-  }
-
-  /// A packet that could not be read may have been the query: of its socket, and of no other, the probe's silence says nothing.
-  @Test func anUnreadDropSpeaksOfItsSocketAlone() throws {
-    let scenario = watched()
-    var victims: [Ask] = []
-    for port in [46000, 46001] as [UInt16] {
-      let winner = Ask(scenario, port: port, id: port)
-      let victim = Ask(scenario, port: port, to: scenario.secondVIP, id: port)
-      winner.entry()
-      winner.asked()
-      victim.asked()
-      winner.sent()
-      victims.append(victim)
-    }
-    scenario.engine.observeUnread(scenario.drop(of: victims[0], isResponse: false))
-    scenario.counters.insertFailed += 1
-    scenario.counters.drop += 1
-    scenario.wait(second)
-    // Long before the verdict others have pushed it out.
-    for index in 0..<1000 {
-      let other = Ask(scenario, port: UInt16(50000 + index), from: scenario.otherPod, device: 12)
-      scenario.engine.observeUnread(scenario.drop(of: other, isResponse: false))
-    }
-    scenario.wait(15 * second)
-    let losses = scenario.losses.sorted { $0.dnsID < $1.dnsID }
-    #expect(losses.filter { $0.server == scenario.secondVIP }.map { $0.evidence.contains(.probeQuiet) } == [false, true])
-    #expect(scenario.probeBlindNanoseconds == 0)
-  }
-
   @Test func whatIsOpenAtTheEndIsStillProven() throws {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     let winner = Ask(scenario, port: 40006, id: 2)
     let loser = Ask(scenario, port: 40006, to: scenario.secondVIP, id: 3)
     winner.entry()
@@ -496,7 +424,7 @@ extension Scenario {
   }
 
   @Test func mergedLosersAreNamed() throws {
-    let scenario = watched()
+    let scenario = Scenario.watched()
     scenario.probe(Ask(scenario, port: 40007, id: 77, name: "merged.example"), counted: false, kind: .merged)
     scenario.wait(10 * millisecond)
     let resolved = scenario.records.compactMap { if case .clashResolved(let clash) = $0 { clash } else { nil } }

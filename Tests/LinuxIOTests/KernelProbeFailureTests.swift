@@ -18,7 +18,7 @@ import Testing
   }
 
   private static let trivial = "Error in bpf_object__probe_loading():Operation not permitted(1). Couldn't load trivial BPF program."
-  private static let noHelper = "program of this type cannot use helper bpf_probe_read_kernel#113"
+  private static let noHelper = "program of this type cannot use helper bpf_probe_read#4"
 
   struct Row: Sendable, CustomTestStringConvertible {
     var what: String
@@ -58,7 +58,8 @@ import Testing
     Row("lockdown takes helpers away", .load, EINVAL, host { $0.lockdown = .confidentiality }, verdict: noHelper, lockdown),
     Row("lockdown forbids kprobes", .attach, EPERM, host { $0.lockdown = .confidentiality }, rung: .kprobeResolve, lockdown),
     Row("lockdown that cannot be read, newer kernels", .load, EINVAL, able, verdict: noHelper, lockdown),
-    Row("lockdown that cannot be read, older kernels", .load, EINVAL, able, verdict: "unknown func bpf_probe_read_kernel#113", lockdown),
+    Row("lockdown that cannot be read, older kernels", .load, EINVAL, able, verdict: "unknown func bpf_probe_read#4", lockdown),
+    Row("the same, where libbpf leaves the helper its name", .load, EINVAL, able, verdict: "unknown func bpf_probe_read_kernel#113", lockdown),
     Row("lockdown=integrity is not the cause", .load, EINVAL, host { $0.lockdown = .integrity }, kernelTooOld),
     Row(
       "lockdown=none is not the cause", .load, EPERM, host { $0.lockdown = KernelProbeHost.Lockdown.off },
