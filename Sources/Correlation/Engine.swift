@@ -58,7 +58,7 @@ package struct Engine: ~Copyable {
   var paths = PathTable()
   var backends = BackendTable()
   var node = NodeView()
-  var recent: SlotQueue
+  var firstLooks: LookQueue
   var suspects: SlotQueue
   var probes = ProbeTable()
   var unread = UnreadDrops()
@@ -100,7 +100,7 @@ package struct Engine: ~Copyable {
     names = NameArena(bytes: configuration.nameBytes)
     entries = EntryTable(capacity: configuration.entries, seed: configuration.seed &+ 1)
     services = ServiceTable(capacity: configuration.services, seed: configuration.seed &+ 2)
-    recent = SlotQueue(capacity: configuration.transmissions)
+    firstLooks = LookQueue(capacity: configuration.transmissions)
     suspects = SlotQueue(capacity: configuration.transmissions)
     flowLog = FlowLog(capacity: configuration.flows, now: now)
     lostFlows = LostFlowLog(now: now)
@@ -175,21 +175,50 @@ package struct Engine: ~Copyable {
     tellUnnamedClashes()
     findSuspects()
     assessSuspects()
-    while true {
-      let slot = timers.popDue(self.now)
-      if slot < 0 { break }
-      // A quarter of a second old: it has left the cache since.
-      let upcoming = timers.upcoming()
-      transmissions.slots.prefetch(upcoming.third, lines: 4)
-      if upcoming.next >= 0 { transmissions.prefetchChains(upcoming.next) }
-      fire(slot)
+    repeat {
+      takeFirstLooks()
+      while true {
+        let slot = timers.popCurrent()
+        if slot < 0 { break }
+        let upcoming = timers.upcoming()
+        transmissions.slots.prefetch(upcoming.third, lines: 4)
+        if upcoming.next >= 0 { transmissions.prefetchChains(upcoming.next) }
+        transmissions.slots[slot].watch = .none
+        fire(slot)
+      }
+    } while timers.turn(towards: self.now, mayJump: firstLooks.isEmpty)
+  }
+
+  /// The first looks that are due by the wheel's time. Nearly all find an answered transmission and end it.
+  private mutating func takeFirstLooks() {
+    while let item = firstLooks.first, item.asked + Self.firstLook < timers.time {
+      firstLooks.removeFirst()
+      // A quarter of a second old: they have left the cache since.
+      transmissions.slots.prefetch(firstLooks.slot(after: 7))
+      let next = firstLooks.slot(after: 3)
+      if next >= 0 { transmissions.prefetchChains(next) }
+      guard transmissions.slots[item.slot].generation == item.generation, transmissions.slots[item.slot].watch == .firstLook else { continue }
+      transmissions.slots[item.slot].watch = .none
+      fire(item.slot)
     }
+  }
+
+  /// Sets or moves a transmission's timer; what else would have brought it up does no more.
+  mutating func setTimer(_ slot: Int32, at time: Instant) {
+    transmissions.slots[slot].watch = .timer
+    timers.set(slot, at: time)
+  }
+
+  mutating func clearTimer(_ slot: Int32) {
+    if transmissions.slots[slot].watch == .timer { timers.clear(slot) }
+    transmissions.slots[slot].watch = .none
   }
 
   /// When `advance` has something to do next; nil while nothing is open.
   package mutating func nextDeadline() -> Instant? {
     var due = timers.nextDue() ?? .distantFuture
-    if let item = recent.first { due = min(due, item.asked + Self.suspectAge) }
+    if let item = firstLooks.first { due = min(due, TimerWheel.due(after: item.asked + Self.firstLook)) }
+    if let item = firstLooks.firstUnseen { due = min(due, item.asked + Self.suspectAge) }
     if let item = suspects.first { due = min(due, item.asked + Self.assessAge) }
     if let clash = answeredClashes.first { due = min(due, clash.readAt + Nanoseconds.perSecond) }
     if let item = probes.first { due = min(due, item.asked + Self.assessAge) }

@@ -35,7 +35,7 @@ extension Engine {
     transmissions.slots[head].lostAttempts &+= 1
     if loss.reason == .wrongService { transmissions.slots[head].signs.marks.insert(.mayBeTaken) }
     records.append(.lost(record(slot, loss)))
-    timers.set(slot, at: max(transmissions.slots[head].lastAsked + configuration.timeout, now))
+    setTimer(slot, at: max(transmissions.slots[head].lastAsked + configuration.timeout, now))
   }
 
   private mutating func makeIncidentID() -> UInt64 {
@@ -105,7 +105,7 @@ extension Engine {
     if head == slot {
       let end = transmissions.slots[slot].lastAsked + configuration.timeout
       if transmissions.slots[slot].lostAttempts > 0 && now < end {
-        timers.set(slot, at: end)
+        setTimer(slot, at: end)
       } else if transmissions.slots[slot].openAttempts > 0 {
         transmissions.slots[slot].isRetired = true
       } else {
@@ -176,7 +176,7 @@ extension Engine {
     // Nearly all are answered queries of clients, of which nothing is kept.
     if transmissions.slots[slot].vantage != .client || transmissions.slots[slot].state == .lost { remember(slot) }
     names.release(transmissions.slots[slot].name, length: Int(transmissions.slots[slot].nameLength))
-    timers.clear(slot)
+    clearTimer(slot)
     transmissions.give(back: slot)
   }
 }

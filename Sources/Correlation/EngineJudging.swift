@@ -70,9 +70,10 @@ extension Engine {
 
   /// Transmissions that were not forwarded within milliseconds are looked at early, so that the counters are read near the loss.
   mutating func findSuspects() {
-    while let item = recent.first, now - item.asked >= Self.suspectAge {
-      recent.removeFirst()
-      guard isUnsent(item), !isServedHere(transmissions.slots[item.slot]) else { continue }
+    while let item = firstLooks.firstUnseen, now - item.asked >= Self.suspectAge {
+      firstLooks.see()
+      guard isUnsent(item), transmissions.slots[item.slot].vantage == .client, !transmissions.slots[item.slot].isHostClient,
+        !isServedHere(transmissions.slots[item.slot]) else { continue }
       wantsCounters = true
       lastSuspect = item.asked
       _ = suspects.append(item)
@@ -120,11 +121,11 @@ extension Engine {
       let end = transmissions.slots[slot].asked + Self.witnessTime
       let mayBeWitness = transmissions.slots[slot].asked - lastSuspect < Self.witnessTime
       if timers.time < end && mayBeWitness {
-        timers.set(slot, at: end)
+        setTimer(slot, at: end)
       } else if mayBeWitness && now - transmissions.slots[slot].asked < configuration.timeout + Self.witnessTime && neighbourWaits(slot) {
-        timers.set(slot, at: now + Self.assessAge)
+        setTimer(slot, at: now + Self.assessAge)
       } else if siblingWaits(slot) && now - transmissions.slots[slot].asked < configuration.timeout {
-        timers.set(slot, at: now + Self.assessAge)
+        setTimer(slot, at: now + Self.assessAge)
       } else {
         retire(slot)
       }
@@ -144,7 +145,7 @@ extension Engine {
     guard now >= transmission.asked + Self.forwardingTime else {
       // The first look, or set beyond the end of a wheel that had not been turned for long.
       noteOtherDevice(slot)
-      timers.set(slot, at: transmission.asked + Self.forwardingTime)
+      setTimer(slot, at: transmission.asked + Self.forwardingTime)
       if transmission.isVantageSettled && transmission.vantage == .client { transmissions.markStalled(transmission.head) }
       return
     }
@@ -160,7 +161,7 @@ extension Engine {
     let end = start + configuration.timeout
     if isForwarded || !configuration.capturesOutgoing {
       if now < end {
-        timers.set(slot, at: end)
+        setTimer(slot, at: end)
       } else {
         close(slot, lost: judgeForwarded(transmission))
       }
@@ -169,7 +170,7 @@ extension Engine {
         .sent, interface: transmission.askedInterface, isTranslated: services.isTranslated(transmission.server), at: now)
     {
       // This path never showed the leg: an answer may still come.
-      timers.set(slot, at: transmission.asked + configuration.timeout)
+      setTimer(slot, at: transmission.asked + configuration.timeout)
     } else {
       close(slot, lost: judgeUnsent(slot))
     }

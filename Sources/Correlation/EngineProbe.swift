@@ -100,7 +100,7 @@ extension Engine {
     probes.match(drop, with: slot)
     transmissions.slots[slot].isProbed = true
     transmissions.slots[slot].probe = drop
-    timers.set(slot, at: probes.drops[drop].observation.time + Self.probeSettleTime)
+    setTimer(slot, at: probes.drops[drop].observation.time + Self.probeSettleTime)
   }
 
   /// The drop of an open transmission that the probe saw go; nil for any other.

@@ -175,7 +175,7 @@ extension Engine {
         settle(slot, .server)
       } else {
         count { $0.transmissions[Int(Vantage.transit.rawValue)] &+= 1 }
-        timers.clear(slot)
+        clearTimer(slot)
         release(slot)
       }
     }
@@ -248,7 +248,13 @@ extension Engine {
       transmissions.slots[slot].sentSource = packet.source
       transmissions.slots[slot].sentDestination = packet.destination
     }
-    timers.set(slot, at: packet.time + Self.firstLook)
+    let item = SlotQueue.Item(slot: slot, generation: transmissions.slots[slot].generation, asked: packet.time)
+    // A server that is an address of this node may yet be a service with its backends elsewhere (IPVS): that is asked when it is looked at.
+    if firstLooks.append(item, isSuspectable: !cameOverUplink && !isHostClient && configuration.capturesOutgoing) {
+      transmissions.slots[slot].watch = .firstLook
+    } else {
+      setTimer(slot, at: packet.time + Self.firstLook)
+    }
     if cameOverUplink {
       transmissions.slots[slot].isVantageSettled = false
       transmissions.slots[slot].vantage = .transit
@@ -257,11 +263,6 @@ extension Engine {
       countOpened(packet.dns.queryType)
       count { $0.open &+= 1 }
       joinQuery(slot)
-      // A server that is an address of this node may yet be a service with its backends elsewhere (IPVS): that is asked when it is looked at.
-      if !isHostClient && configuration.capturesOutgoing {
-        _ = recent.append(
-          SlotQueue.Item(slot: slot, generation: transmissions.slots[slot].generation, asked: transmissions.slots[slot].asked))
-      }
       if probes.waiting > 0 && !isHostClient { matchProbed(slot) }
     }
     return slot

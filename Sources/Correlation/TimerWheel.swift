@@ -23,7 +23,7 @@ struct TimerWheel: ~Copyable {
     currentTick = now.nanoseconds / Self.tick
   }
 
-  /// How far the wheel was turned; while timers fire, the time for which the one in hand was set, to the tick.
+  /// The time to which the wheel was turned; while timers fire, the time for which the one in hand was set, to the tick.
   var time: Instant { Instant(nanoseconds: currentTick &* Self.tick) }
 
   /// Sets or moves the timer of `slot`. Times past fire on the next advance; times beyond the wheel fire early, at its end.
@@ -47,19 +47,23 @@ struct TimerWheel: ~Copyable {
     armed -= 1
   }
 
-  /// A slot whose timer is due at `now`, its timer cleared; -1 when there is none. Call until it says so.
-  mutating func popDue(_ now: Instant) -> Int32 {
+  /// A slot whose timer is due in the tick to which the wheel was turned, its timer cleared; -1 when there is none.
+  mutating func popCurrent() -> Int32 {
+    let head = heads[Int(currentTick & Int64(Self.slots - 1))]
+    guard head != 0 else { return -1 }
+    clear(head - 1)
+    return head - 1
+  }
+
+  /// Turns the wheel by a tick, if `now` is that far. What was due before must have been popped.
+  ///
+  /// - Parameter mayJump: nothing outside the wheel waits for its time: with no timer set it goes to `now` at once.
+  /// - Returns: false where there is nothing left to turn.
+  mutating func turn(towards now: Instant, mayJump: Bool) -> Bool {
     let target = now.nanoseconds / Self.tick
-    while true {
-      let head = heads[Int(currentTick & Int64(Self.slots - 1))]
-      if head != 0 {
-        clear(head - 1)
-        return head - 1
-      }
-      guard currentTick < target else { return -1 }
-      // Nothing armed anywhere: jump.
-      currentTick = armed == 0 ? target : currentTick + 1
-    }
+    guard currentTick < target else { return false }
+    currentTick = armed == 0 && mayJump ? target : currentTick + 1
+    return true
   }
 
   /// The slot that fires next and the one that fires two after it, as far as they are due in the same tick; -1 where there is none.
@@ -69,6 +73,9 @@ struct TimerWheel: ~Copyable {
     let second = links[next].next &- 1
     return (next, second < 0 ? -1 : links[second].next &- 1)
   }
+
+  /// When something is due that is brought up in the first tick that begins after `time`.
+  static func due(after time: Instant) -> Instant { Instant(nanoseconds: (time.nanoseconds / tick + 1) &* tick) }
 
   /// When the next timer is due, to the tick; nil when none is set. Looks at most `slots` buckets ahead.
   func nextDue() -> Instant? {

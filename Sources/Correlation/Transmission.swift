@@ -50,79 +50,90 @@ struct Transmission: BitwiseCopyable {
     case lost
   }
 
-  // First line: what a copy is told by.
+  /// What brings it up again.
+  enum Watch: UInt8, BitwiseCopyable {
+    case none
+    /// Its place in the queue of first looks.
+    case firstLook
+    /// Its timer.
+    case timer
+  }
+
+  // First line: what a copy is told by, and all that is looked at when an answered one goes.
   var questionHash: UInt64
   var asked: Instant
-  var client: Endpoint
-  var dnsID: UInt16
+  /// Hash of the client's endpoint, by which its socket is found.
+  var socketKey: UInt64
   var generation: UInt32
-  var server: Endpoint
+  /// Links from every attempt of a query to the first, which holds the query's state.
+  var head: Int32
+  var name: Int32
+  /// Attempts beside the head that still have a slot.
+  var openAttempts: UInt32
+  var lostAttempts: UInt32
+  var dnsID: UInt16
   var queryType: UInt16
-  var askedInterface: UInt32
-
-  // Second line: its way. A leg at `.zero` is "not seen".
-  var sent: Instant
-  var came: Instant
-  /// The tuple of the sent leg.
-  var sentSource: Endpoint
   var state: State
   var vantage: Vantage
-  var sentInterface: UInt32
-  var sentDestination: Endpoint
+  var watch: Watch
+  var nameLength: UInt8
   /// False for a query that came in over an uplink and was not yet seen to go to a local backend: neither counted nor judged.
   var isVantageSettled: Bool
   /// No ingress copy: the client is a process of the node itself.
   var isHostClient: Bool
   /// The kernel probe saw it dropped.
   var isProbed: Bool
-  var cameInterface: UInt32
-
-  // Third line: its end, and the query: links from every attempt to the first, and its state there.
-  var delivered: Instant
-  /// When an attempt's answer was delivered; `.zero` if none was.
-  var accepted: Instant
-  var lastAsked: Instant
-  var nameHash: UInt64
-  var head: Int32
-  var attempt: UInt32
-  var attempts: UInt32
-  /// Attempts beside the head that still have a slot.
-  var openAttempts: UInt32
-  var lostAttempts: UInt32
-  /// The stalled query that this one retries from another port, and its generation.
-  var joins: Int32
-  var deliveredInterface: UInt32
-  /// The (translated) server is an address of this node: there is no sent leg.
-  var isLocalServer: Bool
-  /// Another transmission of this socket asks the same question of another server.
-  var hasTwin: Bool
   var hasSibling: Bool
-  var nameLength: UInt8
-
-  // Fourth line.
-  var askedWall: WallTime
-  /// Hash of the client's endpoint, by which its socket is found.
-  var socketKey: UInt64
-  var name: Int32
-  /// Number in the counter history, or -1: evidence for a failed insertion, found half a second after it was asked.
-  var candidate: Int32
-  /// The entry that its sent leg went by, as far as that is still there, or -1.
-  var entry: Int32
-  /// More than one transmission could have been the one that was sent: what is concluded from "not sent" is a guess.
-  var isSentAmbiguous: Bool
-  /// Another server or copy answered the same question of this socket.
-  var isAnsweredElsewhere: Bool
   /// The head's own time is over; it stays for its attempts.
   var isRetired: Bool
-  /// An attempt from another port was joined.
-  var isJoined: Bool
-  /// The retry that was joined is known by its time alone. Without `isJoined`: it was none, this client asks in that rhythm.
-  var isJoinedByPeriod: Bool
   /// `mayRetry` names a query.
   var mayBeRetry: Bool
   var isStalled: Bool
   /// Something was written into `story`.
   private var hasStory: Bool
+
+  // Second line: between whom. A leg at `.zero` is "not seen".
+  var client: Endpoint
+  /// More than one transmission could have been the one that was sent: what is concluded from "not sent" is a guess.
+  var isSentAmbiguous: Bool
+  /// Another server or copy answered the same question of this socket.
+  var isAnsweredElsewhere: Bool
+  var askedInterface: UInt32
+  var server: Endpoint
+  /// The (translated) server is an address of this node: there is no sent leg.
+  var isLocalServer: Bool
+  /// Another transmission of this socket asks the same question of another server.
+  var hasTwin: Bool
+  var sentInterface: UInt32
+  var sent: Instant
+  var came: Instant
+
+  // Third line: its way.
+  /// The tuple of the sent leg.
+  var sentSource: Endpoint
+  /// An attempt from another port was joined.
+  var isJoined: Bool
+  /// The retry that was joined is known by its time alone. Without `isJoined`: it was none, this client asks in that rhythm.
+  var isJoinedByPeriod: Bool
+  var cameInterface: UInt32
+  var sentDestination: Endpoint
+  var deliveredInterface: UInt32
+  var delivered: Instant
+  /// When an attempt's answer was delivered; `.zero` if none was.
+  var accepted: Instant
+
+  // Fourth line: the query.
+  var lastAsked: Instant
+  var nameHash: UInt64
+  var askedWall: WallTime
+  var attempt: UInt32
+  var attempts: UInt32
+  /// The stalled query that this one retries from another port, and its generation.
+  var joins: Int32
+  /// Number in the counter history, or -1: evidence for a failed insertion, found half a second after it was asked.
+  var candidate: Int32
+  /// The entry that its sent leg went by, as far as that is still there, or -1.
+  var entry: Int32
   private var story: Story
 
   /// What only transmissions have that are lost, stall, are repeated or have company.
@@ -156,52 +167,53 @@ struct Transmission: BitwiseCopyable {
   mutating func begin(client: Endpoint, dns: DNSMessage, socketKey: UInt64, slot: Int32) {
     questionHash = dns.questionHash
     asked = .zero
-    self.client = client
-    dnsID = dns.id
+    self.socketKey = socketKey
     generation &+= 1
-    server = .none
+    head = slot
+    name = 0
+    openAttempts = 0
+    lostAttempts = 0
+    dnsID = dns.id
     queryType = dns.queryType
-    askedInterface = 0
-    sent = .zero
-    came = .zero
-    sentSource = .none
     state = .open
     vantage = .client
-    sentInterface = 0
-    sentDestination = .none
+    watch = .none
+    nameLength = 0
     isVantageSettled = true
     isHostClient = false
     isProbed = false
-    cameInterface = 0
-    delivered = .zero
-    accepted = .zero
-    lastAsked = .zero
-    nameHash = dns.nameHash
-    head = slot
-    attempt = 1
-    attempts = 1
-    openAttempts = 0
-    lostAttempts = 0
-    joins = -1
-    deliveredInterface = 0
-    isLocalServer = false
-    hasTwin = false
     hasSibling = false
-    nameLength = 0
-    askedWall = WallTime(nanoseconds: 0)
-    self.socketKey = socketKey
-    name = 0
-    candidate = -1
-    entry = -1
-    isSentAmbiguous = false
-    isAnsweredElsewhere = false
     isRetired = false
-    isJoined = false
-    isJoinedByPeriod = false
     mayBeRetry = false
     isStalled = false
     if hasStory { story = Story() }
     hasStory = false
+    self.client = client
+    isSentAmbiguous = false
+    isAnsweredElsewhere = false
+    askedInterface = 0
+    server = .none
+    isLocalServer = false
+    hasTwin = false
+    sentInterface = 0
+    sent = .zero
+    came = .zero
+    sentSource = .none
+    isJoined = false
+    isJoinedByPeriod = false
+    cameInterface = 0
+    sentDestination = .none
+    deliveredInterface = 0
+    delivered = .zero
+    accepted = .zero
+    lastAsked = .zero
+    nameHash = dns.nameHash
+    askedWall = WallTime(nanoseconds: 0)
+    attempt = 1
+    attempts = 1
+    joins = -1
+    candidate = -1
+    entry = -1
   }
 
   var originalTuple: FiveTuple { FiveTuple(udp: client, server) }
