@@ -11,6 +11,7 @@ extension Engine {
     transmissions.prefetch(question: transmissions.questionKey(id: id, questionHash: questionHash))
     transmissions.prefetch(socket: transmissions.socketKey(client))
     transmissions.prefetchUpcoming()
+    names.prefetchUpcoming()
   }
 
   /// Takes a conntrack event, or an entry of a dump. Only UDP is judged.

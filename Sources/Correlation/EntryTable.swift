@@ -49,6 +49,7 @@ struct EntryTable: ~Copyable {
   private var replyLinks: FixedArray<Link>
   let capacity: Int
   private let mask: UInt32
+  private let bucketMask: UInt32
   private let seed: UInt64
   /// Number of the newest entry; wraps. The place of a number is its lower bits.
   private var newest: UInt32 = 0
@@ -66,9 +67,12 @@ struct EntryTable: ~Copyable {
     self.seed = seed
     mask = UInt32(places - 1)
     entries = FixedArray(count: places)
-    originalHeads = FixedArray(count: places)
+    // What is looked for is nearly always new, and so the first of its chain: fewer heads are fewer pages.
+    let buckets = max(1, places / 4)
+    bucketMask = UInt32(buckets - 1)
+    originalHeads = FixedArray(count: buckets)
     originalLinks = FixedArray(count: places)
-    replyHeads = FixedArray(count: places)
+    replyHeads = FixedArray(count: buckets)
     replyLinks = FixedArray(count: places)
   }
 
@@ -84,7 +88,7 @@ struct EntryTable: ~Copyable {
   }
 
   @inline(__always) private func tag(_ hash: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: hash) }
-  @inline(__always) private func bucket(_ tag: UInt32) -> Int { Int(tag & mask) }
+  @inline(__always) private func bucket(_ tag: UInt32) -> Int { Int(tag & bucketMask) }
   @inline(__always) private func place(_ number: UInt32) -> Int32 { Int32(truncatingIfNeeded: number & mask) }
 
   /// The place of a linked entry, or -1 where the chain ends: at a number that has gone, or is not older than `age` says.

@@ -82,7 +82,7 @@ struct SlotPool: ~Copyable {
   }
 }
 
-/// A hash index over the slots of a table: buckets of doubly linked chains, the newest first.
+/// Hash indexes over the slots of a table: buckets of doubly linked chains, the newest first. A slot's links of all indexes lie side by side.
 struct ChainIndex: ~Copyable {
   /// A slot's neighbours in its bucket. Links are stored plus one, so that zero-filled memory means "none".
   struct Link: BitwiseCopyable {
@@ -90,64 +90,88 @@ struct ChainIndex: ~Copyable {
     var previous: Int32
     /// The upper half of the slot's hash: what is not it need not be looked at in the table itself, which is far larger than this.
     var tag: UInt32
+    /// Up to 16 bytes, so that no slot's links cross the end of a cache line.
+    private var unused: UInt32 = 0
+
+    init(next: Int32, previous: Int32, tag: UInt32) {
+      self.next = next
+      self.previous = previous
+      self.tag = tag
+    }
   }
   private var heads: FixedArray<Int32>
   private var links: FixedArray<Link>
   private let mask: UInt64
+  private let bucketCount: Int
+  private let shift: Int
 
   /// - Parameters:
   ///   - capacity: number of slots.
-  ///   - wanted: number of buckets, as many as slots where it is nil; the next power of two is taken.
-  init(capacity: Int, buckets wanted: Int? = nil) {
+  ///   - wanted: number of buckets of each index, as many as slots where it is nil; the next power of two is taken.
+  ///   - isDouble: two indexes in one, `.first` and `.second`.
+  init(capacity: Int, buckets wanted: Int? = nil, isDouble: Bool = false) {
     var buckets = 1
     while buckets < wanted ?? capacity { buckets <<= 1 }
     mask = UInt64(buckets - 1)
-    heads = FixedArray(count: buckets)
-    links = FixedArray(count: capacity)
+    bucketCount = buckets
+    shift = isDouble ? 1 : 0
+    heads = FixedArray(count: buckets << shift)
+    links = FixedArray(count: capacity << shift)
   }
 
-  @inline(__always) func prefetch(_ hash: UInt64) { heads.prefetch(Int32(truncatingIfNeeded: hash & mask)) }
+  enum Which: Int {
+    case first = 0
+    case second = 1
+  }
 
-  @inline(__always) func prefetch(link slot: Int32) { links.prefetch(slot) }
+  @inline(__always) private func bucket(_ hash: UInt64, _ which: Which) -> Int {
+    Int(truncatingIfNeeded: hash & mask) | (which == .first ? 0 : bucketCount)
+  }
+  @inline(__always) private func place(_ slot: Int32, _ which: Which) -> Int { Int(slot) &<< shift | which.rawValue }
+
+  @inline(__always) func prefetch(_ hash: UInt64, _ which: Which = .first) { heads.prefetch(Int32(truncatingIfNeeded: bucket(hash, which))) }
+
+  /// Asks for a slot's links, of both indexes.
+  @inline(__always) func prefetch(link slot: Int32) { links.prefetch(slot &<< Int32(truncatingIfNeeded: shift)) }
 
   /// The newest slot of the bucket, or -1.
-  @inline(__always) func first(_ hash: UInt64) -> Int32 { heads[Int(hash & mask)] &- 1 }
+  @inline(__always) func first(_ hash: UInt64, _ which: Which = .first) -> Int32 { heads[bucket(hash, which)] &- 1 }
   /// The slot after `slot` in its bucket, or -1.
-  @inline(__always) func after(_ slot: Int32) -> Int32 { links[slot].next &- 1 }
+  @inline(__always) func after(_ slot: Int32, _ which: Which = .first) -> Int32 { links[place(slot, which)].next &- 1 }
 
   /// The next slot from `slot` on, itself included, that can have this hash, or -1.
-  @inline(__always) func match(_ slot: Int32, _ hash: UInt64) -> Int32 {
-    match(slot, tag: UInt32(truncatingIfNeeded: hash >> 32))
+  @inline(__always) func match(_ slot: Int32, _ hash: UInt64, _ which: Which = .first) -> Int32 {
+    match(slot, tag: UInt32(truncatingIfNeeded: hash >> 32), which)
   }
 
   /// The next slot after `slot` that can have the same hash, or -1.
-  @inline(__always) func nextAlike(_ slot: Int32) -> Int32 {
-    let link = links[slot]
-    return match(link.next &- 1, tag: link.tag)
+  @inline(__always) func nextAlike(_ slot: Int32, _ which: Which = .first) -> Int32 {
+    let link = links[place(slot, which)]
+    return match(link.next &- 1, tag: link.tag, which)
   }
 
-  @inline(__always) private func match(_ slot: Int32, tag: UInt32) -> Int32 {
+  @inline(__always) private func match(_ slot: Int32, tag: UInt32, _ which: Which) -> Int32 {
     var at = slot
     while at >= 0 {
-      let link = links[at]
+      let link = links[place(at, which)]
       if link.tag == tag { break }
       at = link.next &- 1
     }
     return at
   }
 
-  @inline(__always) mutating func insert(_ slot: Int32, hash: UInt64) {
-    let bucket = Int(hash & mask)
+  @inline(__always) mutating func insert(_ slot: Int32, hash: UInt64, _ which: Which = .first) {
+    let bucket = bucket(hash, which)
     let old = heads[bucket]
-    links[slot] = Link(next: old, previous: 0, tag: UInt32(truncatingIfNeeded: hash >> 32))
-    if old != 0 { links[old &- 1].previous = slot &+ 1 }
+    links[place(slot, which)] = Link(next: old, previous: 0, tag: UInt32(truncatingIfNeeded: hash >> 32))
+    if old != 0 { links[place(old &- 1, which)].previous = slot &+ 1 }
     heads[bucket] = slot &+ 1
   }
 
-  @inline(__always) mutating func remove(_ slot: Int32, hash: UInt64) {
-    let link = links[slot]
-    if link.previous != 0 { links[link.previous &- 1].next = link.next } else { heads[Int(hash & mask)] = link.next }
-    if link.next != 0 { links[link.next &- 1].previous = link.previous }
-    links[slot] = Link(next: 0, previous: 0, tag: 0)
+  @inline(__always) mutating func remove(_ slot: Int32, hash: UInt64, _ which: Which = .first) {
+    let link = links[place(slot, which)]
+    if link.previous != 0 { links[place(link.previous &- 1, which)].next = link.next } else { heads[bucket(hash, which)] = link.next }
+    if link.next != 0 { links[place(link.next &- 1, which)].previous = link.previous }
+    links[place(slot, which)] = Link(next: 0, previous: 0, tag: 0)
   }
 }

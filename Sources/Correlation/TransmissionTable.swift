@@ -7,8 +7,8 @@ struct TransmissionTable: ~Copyable {
 
   var slots: FixedArray<Transmission>
   private var pool: SlotPool
-  private var byQuestion: ChainIndex
-  private var bySocket: ChainIndex
+  /// By question, and in the second place by socket.
+  private var index: ChainIndex
   private var byStalled: ChainIndex
   private let seed: UInt64
   private(set) var stalled = 0
@@ -16,9 +16,8 @@ struct TransmissionTable: ~Copyable {
   init(capacity: Int, seed: UInt64) {
     slots = FixedArray(count: capacity)
     pool = SlotPool(capacity: capacity)
-    // A quarter of the slots is more than is open at 10,000 queries/s: fewer buckets stay in the cache, and the links tell keys apart.
-    byQuestion = ChainIndex(capacity: capacity, buckets: capacity / 4)
-    bySocket = ChainIndex(capacity: capacity, buckets: capacity / 4)
+    // An eighth of the slots is more than is open at 10,000 queries/s: fewer buckets are fewer pages, and the links tell keys apart.
+    index = ChainIndex(capacity: capacity, buckets: capacity / 8, isDouble: true)
     byStalled = ChainIndex(capacity: capacity)
     self.seed = seed
   }
@@ -45,40 +44,43 @@ struct TransmissionTable: ~Copyable {
     guard let slot = pool.take() else { return nil }
     let socketKey = socketKey(client)
     slots[slot].begin(client: client, dns: dns, socketKey: socketKey, slot: slot)
-    byQuestion.insert(slot, hash: questionKey(id: dns.id, questionHash: dns.questionHash))
-    bySocket.insert(slot, hash: socketKey)
+    index.insert(slot, hash: questionKey(id: dns.id, questionHash: dns.questionHash), .first)
+    index.insert(slot, hash: socketKey, .second)
     return slot
   }
 
   mutating func give(back slot: Int32) {
     if slots[slot].isStalled { unmarkStalled(slot) }
-    byQuestion.remove(slot, hash: questionKey(id: slots[slot].dnsID, questionHash: slots[slot].questionHash))
-    bySocket.remove(slot, hash: slots[slot].socketKey)
+    index.remove(slot, hash: questionKey(id: slots[slot].dnsID, questionHash: slots[slot].questionHash), .first)
+    index.remove(slot, hash: slots[slot].socketKey, .second)
     slots[slot].state = .free
     pool.give(back: slot)
   }
 
   /// Newest first; another key may share bucket and tag, so the caller compares.
-  @inline(__always) func first(question key: UInt64) -> Int32 { byQuestion.match(byQuestion.first(key), key) }
-  @inline(__always) func after(question slot: Int32) -> Int32 { byQuestion.nextAlike(slot) }
-  @inline(__always) func first(socket key: UInt64) -> Int32 { bySocket.match(bySocket.first(key), key) }
-  @inline(__always) func after(socket slot: Int32) -> Int32 { bySocket.nextAlike(slot) }
+  @inline(__always) func first(question key: UInt64) -> Int32 { index.match(index.first(key, .first), key, .first) }
+  @inline(__always) func after(question slot: Int32) -> Int32 { index.nextAlike(slot, .first) }
+  @inline(__always) func first(socket key: UInt64) -> Int32 { index.match(index.first(key, .second), key, .second) }
+  @inline(__always) func after(socket slot: Int32) -> Int32 { index.nextAlike(slot, .second) }
 
   /// Asks for the place where a chain begins.
-  @inline(__always) func prefetch(question key: UInt64) { byQuestion.prefetch(key) }
-  @inline(__always) func prefetch(socket key: UInt64) { bySocket.prefetch(key) }
+  @inline(__always) func prefetch(question key: UInt64) { index.prefetch(key, .first) }
+  @inline(__always) func prefetch(socket key: UInt64) { index.prefetch(key, .second) }
 
   /// Asks for the slot that a transmission gets which opens soon.
-  @inline(__always) func prefetchUpcoming() { slots.prefetch(pool.upcoming(Self.openedAhead), lines: 4) }
+  @inline(__always) func prefetchUpcoming() {
+    let slot = pool.upcoming(Self.openedAhead)
+    slots.prefetch(slot, lines: 4)
+    index.prefetch(link: slot)
+  }
   /// About so many are opened between a query's decoding and its turn.
   private static var openedAhead: Int { 2 }
 
   /// Asks for what giving back a slot looks at, whose own lines are there.
   @inline(__always) mutating func prefetchChains(_ slot: Int32) {
-    byQuestion.prefetch(questionKey(id: slots[slot].dnsID, questionHash: slots[slot].questionHash))
-    byQuestion.prefetch(link: slot)
-    bySocket.prefetch(slots[slot].socketKey)
-    bySocket.prefetch(link: slot)
+    index.prefetch(questionKey(id: slots[slot].dnsID, questionHash: slots[slot].questionHash), .first)
+    index.prefetch(slots[slot].socketKey, .second)
+    index.prefetch(link: slot)
   }
 
   /// Client address and name of a query that waits: where an attempt from another port looks for its predecessor.
