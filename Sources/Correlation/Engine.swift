@@ -199,8 +199,20 @@ package struct Engine: ~Copyable {
       if next >= 0 { transmissions.prefetchChains(next) }
       guard transmissions.slots[item.slot].generation == item.generation, transmissions.slots[item.slot].watch == .firstLook else { continue }
       transmissions.slots[item.slot].watch = .none
-      fire(item.slot)
+      if isOver(item.slot) {
+        release(item.slot)
+      } else {
+        fire(item.slot)
+      }
     }
+  }
+
+  /// True for what nearly all are at their first look, and what `fire` would find as well, by the first line alone: answered, the only attempt of its
+  /// query, of which nothing is told, without company, and no witness for a verdict that is yet to fall.
+  @inline(__always) private mutating func isOver(_ slot: Int32) -> Bool {
+    transmissions.slots[slot].state == .answered && !transmissions.slots[slot].hasSibling && !transmissions.slots[slot].mayBeRetry
+      && transmissions.slots[slot].head == slot && transmissions.slots[slot].openAttempts == 0 && transmissions.slots[slot].lostAttempts == 0
+      && transmissions.slots[slot].asked - lastSuspect >= Self.witnessTime
   }
 
   /// Sets or moves a transmission's timer; what else would have brought it up does no more.

@@ -72,6 +72,7 @@ extension Engine {
   mutating func findSuspects() {
     while let item = firstLooks.firstUnseen, now - item.asked >= Self.suspectAge {
       firstLooks.see()
+      transmissions.slots.prefetch(firstLooks.unseenSlot(after: 7), lines: 2)
       guard isUnsent(item), transmissions.slots[item.slot].vantage == .client, !transmissions.slots[item.slot].isHostClient,
         !isServedHere(transmissions.slots[item.slot]) else { continue }
       wantsCounters = true

@@ -44,14 +44,17 @@ import Glibc
   }
 }
 
-/// Hands out the slots of a table and takes them back, last returned first, so that a quiet node touches few pages.
+/// Hands out the slots of a table and takes them back, the one returned first first: what is asked in a row lies in a row, and is so again when it comes
+/// round. Slots that were never used are taken only where no other is free, so that a quiet node touches few pages.
 struct SlotPool: ~Copyable {
   let capacity: Int
   private(set) var used = 0
   private var neverUsed: Int32 = 0
   /// Slots at and above this one were never handed out.
   var touched: Int { Int(neverUsed) }
+  /// A ring of those that came back.
   private var freed: FixedArray<Int32>
+  private var head = 0
   private var freedCount = 0
 
   init(capacity: Int) {
@@ -59,12 +62,19 @@ struct SlotPool: ~Copyable {
     freed = FixedArray(count: capacity)
   }
 
+  @inline(__always) private func place(_ number: Int) -> Int {
+    let place = head &+ number
+    return place < capacity ? place : place &- capacity
+  }
+
   /// A free slot, or nil at the cap.
   mutating func take() -> Int32? {
     if freedCount > 0 {
-      freedCount -= 1
-      used += 1
-      return freed[freedCount]
+      let slot = freed[head]
+      head = place(1)
+      freedCount &-= 1
+      used &+= 1
+      return slot
     }
     guard Int(neverUsed) < capacity else { return nil }
     used += 1
@@ -73,12 +83,13 @@ struct SlotPool: ~Copyable {
   }
 
   /// The slot that is taken after `number` others, as far as it was used before; -1 if it was not.
-  @inline(__always) func upcoming(_ number: Int) -> Int32 { freedCount > number ? freed[freedCount &- 1 &- number] : -1 }
+  @inline(__always) func upcoming(_ number: Int) -> Int32 { freedCount > number ? freed[place(number)] : -1 }
 
   mutating func give(back slot: Int32) {
-    freed[freedCount] = slot
-    freedCount += 1
-    used -= 1
+    precondition(freedCount < capacity, "a slot was given back twice")
+    freed[place(freedCount)] = slot
+    freedCount &+= 1
+    used &-= 1
   }
 }
 

@@ -31,6 +31,11 @@ struct LookQueue: ~Copyable {
   /// The slot of the item that `number` others follow after the first; -1 where there is none.
   @inline(__always) mutating func slot(after number: Int) -> Int32 { number < count ? items[(head &+ number) & mask].slot : -1 }
 
+  /// The same among those at which nobody looked.
+  @inline(__always) mutating func unseenSlot(after number: Int) -> Int32 {
+    number < unseen ? items[(head &+ count &- unseen &+ number) & mask].slot : -1
+  }
+
   /// - Parameter isSuspectable: false if it needs no look at 5 ms. It may get one where others wait for theirs.
   /// - Returns: false if the queue is full.
   mutating func append(_ item: Item, isSuspectable: Bool) -> Bool {
