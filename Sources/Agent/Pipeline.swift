@@ -342,11 +342,7 @@ package final class Pipeline {
     inHand[place].state = .plain
     inHand[place].nameStart = decoder.nameOffset
     inHand[place].nameEnd = decoder.nameOffset &+ decoder.nameLength
-    // What its query touched a moment before is there for any other.
-    if isQuery {
-      engine.prepare(
-        id: inHand[place].packet.dns.id, questionHash: inHand[place].packet.dns.questionHash, client: inHand[place].packet.source)
-    }
+    if transport == .udp && !inHand[place].packet.dns.isResponse { engine.prepare(query: &inHand[place].packet) }
   }
 
   /// Gives the engine the next of the frames that were decoded.

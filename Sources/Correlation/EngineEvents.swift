@@ -6,10 +6,17 @@ extension Engine {
     if event.kind == .new { entries.prepare(&event) }
   }
 
-  /// Says that a query on its way in is observed soon: what is looked up for it in any case is fetched meanwhile.
-  package mutating func prepare(id: UInt16, questionHash: UInt64, client: Endpoint) {
-    transmissions.prefetch(question: transmissions.questionKey(id: id, questionHash: questionHash))
-    transmissions.prefetch(socket: transmissions.socketKey(client))
+  /// Says that this query is observed soon: what is looked up for it in any case is fetched meanwhile.
+  ///
+  /// What its first copy touched a moment before is there for any other; the entry may be that of an event of the last sweep.
+  package mutating func prepare(query packet: inout PacketObservation) {
+    if packet.isOutgoing {
+      entries.prefetch(replyFrom: packet.destination, to: packet.source)
+      return
+    }
+    entries.prefetch(originalFrom: packet.source, to: packet.destination)
+    transmissions.prefetch(question: transmissions.questionKey(id: packet.dns.id, questionHash: packet.dns.questionHash))
+    transmissions.prefetch(socket: transmissions.socketKey(packet.source))
     transmissions.prefetchUpcoming()
     names.prefetchUpcoming()
   }

@@ -103,8 +103,16 @@ struct EntryTable: ~Copyable {
   mutating func prepare(_ event: inout ConntrackEvent) {
     // What the next of them replaces was written a round of the ring ago.
     entries.prefetch(place(newest &+ Self.replacedAhead), lines: 2)
-    originalHeads.prefetch(Int32(bucket(tag(hash(event.original.source, event.original.destination)))))
-    replyHeads.prefetch(Int32(bucket(tag(hash(event.reply.source, event.reply.destination)))))
+    prefetch(originalFrom: event.original.source, to: event.original.destination)
+    prefetch(replyFrom: event.reply.source, to: event.reply.destination)
+  }
+
+  /// Asks for the place where the chain of an original or a reply tuple begins.
+  @inline(__always) func prefetch(originalFrom source: Endpoint, to destination: Endpoint) {
+    originalHeads.prefetch(Int32(truncatingIfNeeded: bucket(tag(hash(source, destination)))))
+  }
+  @inline(__always) func prefetch(replyFrom source: Endpoint, to destination: Endpoint) {
+    replyHeads.prefetch(Int32(truncatingIfNeeded: bucket(tag(hash(source, destination)))))
   }
 
   /// Enters a NEW, a dumped entry, or a NAT_CLASH entry; what held the same place before is replaced.
