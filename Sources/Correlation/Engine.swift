@@ -194,8 +194,8 @@ package struct Engine: ~Copyable {
     while let item = firstLooks.first, item.asked + Self.firstLook < timers.time {
       firstLooks.removeFirst()
       // A quarter of a second old: they have left the cache since.
-      transmissions.slots.prefetch(firstLooks.slot(after: 7))
-      let next = firstLooks.slot(after: 3)
+      transmissions.slots.prefetch(firstLooks.slot(after: 12))
+      let next = firstLooks.slot(after: 5)
       if next >= 0 { transmissions.prefetchChains(next) }
       guard transmissions.slots[item.slot].generation == item.generation, transmissions.slots[item.slot].watch == .firstLook else { continue }
       transmissions.slots[item.slot].watch = .none
