@@ -224,12 +224,18 @@ package struct PacketRingOptions: Sendable {
     return number
   }
 
-  private func dueFrames(_ horizon: WallTime) -> Int {
+  /// True if no frame that is collected and stamped later than the horizon will be lent.
+  package mutating func keeps(after horizon: WallTime) -> Bool {
     let count = order.count
-    if count == 0 || order.isStepped || heldBlocks >= max(1, blockCount - blockCount / 4) { return count }
-    if order[count - 1].stamp <= horizon.nanoseconds { return count }
+    if count == 0 { return true }
+    if order.isStepped || heldBlocks >= max(1, blockCount - blockCount / 4) { return false }
     let (latest, overflow) = horizon.nanoseconds.addingReportingOverflow(Self.longestHold)
-    if !overflow && order[count - 1].stamp > latest { return count }
+    return overflow || order[count - 1].stamp <= latest
+  }
+
+  private mutating func dueFrames(_ horizon: WallTime) -> Int {
+    let count = order.count
+    guard count > 0, keeps(after: horizon), order[count - 1].stamp > horizon.nanoseconds else { return count }
     var low = 0
     var high = count
     while low < high {
@@ -239,7 +245,8 @@ package struct PacketRingOptions: Sendable {
     return low
   }
 
-  /// Reads the kernel's counters. Also takes a pending error of the socket, which would keep its descriptor readable for ever.
+  /// Reads the kernel's counters. After each sweep: nothing in the ring tells of a loss in time. A block's TP_STATUS_LOSING is set when it is closed, and
+  /// while one CPU closes a block the kernel drops what another brings (`__packet_rcv_has_room` in net/packet/af_packet.c), with room left or not.
   package mutating func statistics() -> PacketStatistics {
     var read = clinux_packet_statistics()
     if unsafe clinux_packet_statistics(socket.number, &read) >= 0 {
@@ -247,7 +254,9 @@ package struct PacketRingOptions: Sendable {
       totals.drops &+= UInt64(read.drops)
       totals.freezes &+= UInt64(read.freezes)
     }
-    if clinux_take_error(socket.number) != 0 { socketErrors &+= 1 }
     return totals
   }
+
+  /// Takes a pending error of the socket, which would keep its descriptor readable for ever.
+  package mutating func takeError() { if clinux_take_error(socket.number) != 0 { socketErrors &+= 1 } }
 }
