@@ -73,6 +73,7 @@ package struct PacketRingOptions: Sendable {
 
   /// Every frame takes at least this: 96 bytes up to the network header and the smallest packet the filter passes, rounded to 8.
   private static let smallestFrame = 120
+  private static var framesAhead: UInt { 4 }
   private static let needsRaw = "needs CAP_NET_RAW"
   /// A horizon further behind a stamp than this was read after the wall clock was set back.
   private static var longestHold: Int64 { Nanoseconds.perSecond }
@@ -157,23 +158,29 @@ package struct PacketRingOptions: Sendable {
     return order.count - before
   }
 
+  /// Notes the frames of one block, asking for the lines of those a few ahead while it reads: they lie one behind the other and are of like sizes.
+  ///
+  /// - Precondition: there is room for `frames` in the order.
   private mutating func index(_ frames: Int, inBlockAt base: Int) -> Int {
-    var offset = unsafe Int(clinux_block_first(memory + base))
-    for number in 0..<frames {
-      guard offset >= 0, offset <= blockSize - CLINUX_FRAME_HEADER else {
-        malformed &+= UInt64(frames - number)
-        return number
-      }
-      let frame = unsafe clinux_frame_read(memory + base + offset)
-      guard Int(frame.data) + Int(frame.captured) <= blockSize - offset else {
-        malformed &+= UInt64(frames - number)
-        return number
-      }
-      unsafe clinux_frame_prefetch(memory + base + offset)
-      order.append(stamp: frame.stamp_ns, offset: UInt32(base + offset))
-      offset += Int(frame.next)
+    let block = unsafe UnsafeRawPointer(memory + base)
+    let size = UInt(bitPattern: blockSize)
+    let last = size &- UInt(CLINUX_FRAME_HEADER)
+    var offset = unsafe UInt(clinux_block_first(block))
+    var tail = order.tail(room: frames)
+    var number = 0
+    while number < frames, offset <= last {
+      let frame = unsafe block + Int(bitPattern: offset)
+      // All are 32 bits wide, so no sum can overflow.
+      let next = unsafe UInt(clinux_frame_next(frame))
+      unsafe clinux_frame_prefetch(frame + Int(bitPattern: Self.framesAhead &* next))
+      guard unsafe UInt(clinux_frame_data(frame)) &+ UInt(clinux_frame_captured(frame)) <= size &- offset else { break }
+      tail.append(stamp: unsafe clinux_frame_stamp(frame), offset: UInt32(truncatingIfNeeded: UInt(bitPattern: base) &+ offset))
+      offset &+= next
+      number &+= 1
     }
-    return frames
+    order.take(tail)
+    malformed &+= UInt64(frames - number)
+    return number
   }
 
   private mutating func release(_ block: Int) {
@@ -202,23 +209,25 @@ package struct PacketRingOptions: Sendable {
   ///   - body: gets the bytes once more; they are gone when it returns.
   package mutating func process(upTo horizon: WallTime, lead: Int, prepare: (FrameHeader, RawSpan) -> Void, _ body: (RawSpan) -> Void) -> Int {
     let number = dueFrames(horizon)
+    // What the caller does may change anything, so far as the compiler knows: it would read these again for each frame.
+    let (memory, due, waiting, shift) = unsafe (self.memory, order.first(number), self.waiting.baseAddress!, blockShift)
     for index in 0..<(number &+ lead) {
       if index < number {
-        let offset = Int(order[index].offset)
-        let frame = unsafe clinux_frame_read(memory + offset)
+        let start = unsafe memory + Int(due[index].offset)
+        let frame = unsafe clinux_frame_read(start)
         let header = FrameHeader(
           stamp: WallTime(nanoseconds: frame.stamp_ns), interface: frame.interface, isOutgoing: frame.packet_type == UInt8(PACKET_OUTGOING),
           isChecksumOpen: frame.is_checksum_open != 0, protocolNumber: frame.protocol, vlan: frame.vlan, originalLength: frame.length)
-        prepare(header, unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory + offset + Int(frame.data)), byteCount: Int(frame.captured)))
+        prepare(header, unsafe RawSpan(_unsafeStart: start + Int(frame.data), byteCount: Int(frame.captured)))
       }
-      let due = index &- lead
-      guard due >= 0 else { continue }
-      let offset = Int(order[due].offset)
-      let frame = unsafe clinux_frame_read(memory + offset)
-      body(unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory + offset + Int(frame.data)), byteCount: Int(frame.captured)))
-      let block = offset &>> blockShift
-      unsafe waiting[block] &-= 1
-      if unsafe waiting[block] == 0 { release(block) }
+      guard index >= lead else { continue }
+      let offset = unsafe Int(due[index &- lead].offset)
+      let start = unsafe memory + offset
+      body(unsafe RawSpan(_unsafeStart: start + Int(clinux_frame_data(start)), byteCount: Int(clinux_frame_captured(start))))
+      let block = offset &>> shift
+      let left = unsafe waiting[block] &- 1
+      unsafe waiting[block] = left
+      if left == 0 { release(block) }
     }
     order.removeFirst(number)
     return number
