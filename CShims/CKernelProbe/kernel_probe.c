@@ -8,13 +8,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "racetrack.skel.h"
 
 struct kernel_probe {
   struct racetrack_probe *programs;
   struct ring_buffer *ring;
+  // The two pages that libbpf maps too: how far the ring was read, and how far it was written.
+  const uint8_t *positions;
+  size_t page;
   // Where kernel_probe_next puts what it takes.
   struct kernel_probe_event *events;
   size_t capacity, count;
@@ -133,6 +138,7 @@ struct kernel_probe *kernel_probe_open(
   struct kernel_probe *probe;
   struct bpf_program *program;
   struct stat namespace;
+  void *positions;
   int result;
 
   memset(&said, 0, sizeof(said));
@@ -160,6 +166,11 @@ struct kernel_probe *kernel_probe_open(
   probe->ring = ring_buffer__new(bpf_map__fd(probe->programs->maps.events), take, probe, NULL);
   if (!probe->ring)
     return fail(probe, failure, KERNEL_PROBE_MAP_RING, errno);
+  probe->page = (size_t)sysconf(_SC_PAGESIZE);
+  positions = mmap(NULL, 2 * probe->page, PROT_READ, MAP_SHARED, bpf_map__fd(probe->programs->maps.events), 0);
+  if (positions == MAP_FAILED)
+    return fail(probe, failure, KERNEL_PROBE_MAP_RING, errno);
+  probe->positions = positions;
   result = racetrack_probe__attach(probe->programs);
   if (result < 0)
     return fail(probe, failure, KERNEL_PROBE_ATTACH, result);
@@ -171,6 +182,8 @@ void kernel_probe_close(struct kernel_probe *probe)
 {
   if (!probe)
     return;
+  if (probe->positions)
+    munmap((void *)probe->positions, 2 * probe->page);
   ring_buffer__free(probe->ring);
   racetrack_probe__destroy(probe->programs);
   free(probe);
@@ -181,12 +194,20 @@ int kernel_probe_descriptor(const struct kernel_probe *probe)
   return bpf_map__fd(probe->programs->maps.events);
 }
 
+// A look at memory, for the many times when the ring is empty: libbpf's own (ring__avail_data_size) came with 1.3.
+static int has_more(const struct kernel_probe *probe)
+{
+  const unsigned long *read = (const unsigned long *)probe->positions, *written = (const unsigned long *)(probe->positions + probe->page);
+
+  return __atomic_load_n(written, __ATOMIC_ACQUIRE) != __atomic_load_n(read, __ATOMIC_RELAXED);
+}
+
 size_t kernel_probe_next(struct kernel_probe *probe, struct kernel_probe_event *events, size_t capacity)
 {
   probe->events = events;
   probe->capacity = capacity;
   probe->count = 0;
-  if (capacity > 0)
+  if (capacity > 0 && has_more(probe))
     ring_buffer__consume(probe->ring);
   return probe->count;
 }

@@ -48,9 +48,7 @@ int clinux_epoll_wait(int epoll, int timeout_ms, uint64_t *ready)
 	int count;
 
 	*ready = 0;
-	do
-		count = epoll_wait(epoll, events, 64, timeout_ms);
-	while (count < 0 && errno == EINTR);
+	count = epoll_wait(epoll, events, 64, timeout_ms);
 	if (count < 0)
 		return -errno;
 	for (int index = 0; index < count; index++)

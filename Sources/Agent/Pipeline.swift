@@ -20,8 +20,6 @@ package struct PipelineOptions {
 /// A sweep takes what the ring holds, then the events, and gives the engine the events first: an entry's NEW is queued before the packet that made
 /// it is seen to leave (`nf_conntrack_confirm` in net/netfilter/nf_conntrack_core.c runs before the tap in `dev_hard_start_xmit`).
 package final class Pipeline {
-  /// Frames stamped less than this before a sweep wait for the next, so that copies seen on two CPUs are put in order.
-  private static var reorderWindow: Int64 { 2 * Nanoseconds.perMillisecond }
   /// While packets come in the counters are read this often, so that what moves them is known to a tenth of a second.
   private static var busyCounterPeriod: Int64 { Nanoseconds.perSecond / 10 }
   private static var idleCounterPeriod: Int64 { Nanoseconds.perSecond }
@@ -54,6 +52,7 @@ package final class Pipeline {
   private var excluded: Set<UInt32> = []
   private var capturedPorts: [UInt16]
   private var lastSweep = Instant.zero
+  private var lastFrames = 0
   private var lastPacketStatistics = Instant.zero
   private var lastCounters = Instant.zero
   private var nextReopen = Instant.distantFuture
@@ -210,7 +209,7 @@ package final class Pipeline {
   /// - Returns: what of the caller's own descriptors is ready.
   package func turn(until: Instant) -> EventSet {
     let ready = loop.wait(timeoutMilliseconds: timeout(until))
-    sweep()
+    sweep(ready)
     return ready
   }
 
@@ -219,23 +218,34 @@ package final class Pipeline {
     var due = min(until, nextReopen)
     // Counters that cannot be read are tried again with the other sources, not at once.
     if requests != nil { due = min(due, lastCounters + Self.idleCounterPeriod) }
-    if let deadline = engine.nextDeadline() { due = min(due, max(deadline, lastSweep + TimerGranularity.nanoseconds)) }
-    guard due > now else { return 0 }
-    return Int32(clamping: (due - now + Nanoseconds.perMillisecond - 1) / Nanoseconds.perMillisecond)
+    if lastFrames >= SweepTiming.busyFrames {
+      // The next sweep is sooner: the timers need not be searched for a deadline that will not be waited for.
+      due = min(due, now + SweepTiming.deadlineGranularity)
+    } else if let deadline = engine.nextDeadline() {
+      due = min(due, max(deadline, lastSweep + SweepTiming.deadlineGranularity))
+    }
+    return Int32(clamping: max(0, due - now + Nanoseconds.perMillisecond - 1) / Nanoseconds.perMillisecond)
   }
 
   /// Takes in what there is and judges what is due.
-  package func sweep() {
+  ///
+  /// - Parameter ready: what the loop found readable.
+  package func sweep(_ ready: EventSet = EventSet()) {
     clock.sweep()
     let now = clock.now
+    let horizon = WallTime(nanoseconds: clock.wallNow.nanoseconds - SweepTiming.reorderWindow)
     if nextReopen <= now { reopen() }
-    _ = ring?.collect()
+    let collected = ring?.collect() ?? 0
     // A device is known before its first packet is looked at.
-    drainDevices()
+    let isCovered = SweepTiming.isCovered(ready, loop.sweepRead, clock, keepsYoung: ring?.keeps(after: horizon) ?? true)
+    if !isCovered || ready.contains(Self.devicesToken) || devices?.isCurrent == false { drainDevices() }
     drainEvents()
     drainProbe()
-    let packets = drainPackets(now)
+    let packets = drainPackets(horizon)
+    lastFrames = packets
     noteLosses(now)
+    // Readable without a frame: an error may be why.
+    if collected == 0 && ready.contains(Self.ringToken) { ring?.takeError() }
     if engine.hasNewPorts { capturePorts() }
     let period = packets > 0 ? Self.busyCounterPeriod : Self.idleCounterPeriod
     if engine.wantsCounters || now - lastCounters >= period {
@@ -297,8 +307,7 @@ package final class Pipeline {
   }
 
   /// - Returns: the number of frames.
-  private func drainPackets(_ now: Instant) -> Int {
-    let horizon = WallTime(nanoseconds: clock.wallNow.nanoseconds - Self.reorderWindow)
+  private func drainPackets(_ horizon: WallTime) -> Int {
     let clock = clock
     decodedFrames = 0
     takenFrames = 0
@@ -486,10 +495,4 @@ package final class Pipeline {
     sweep()
     engine.shutDown(at: clock.now, wall: clock.wallNow)
   }
-}
-
-/// How finely the engine's deadlines are kept: a little longer than a sweep takes to come, so that none falls due just before it and costs a sweep of
-/// its own.
-private enum TimerGranularity {
-  static var nanoseconds: Int64 { 12 * Nanoseconds.perMillisecond }
 }

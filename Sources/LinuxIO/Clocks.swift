@@ -24,6 +24,8 @@ package struct WallToMonotonic: Sendable {
   /// The readings of this sweep.
   package private(set) var now: Instant
   package private(set) var wallNow: WallTime
+  /// By how much the distance of the clocks changed with this sweep: a stamp is this much older or younger than it seems.
+  package private(set) var moved: Int64 = 0
   /// How often the wall clock was found stepped.
   package private(set) var steps: UInt64 = 0
   private var previousSweep: Instant
@@ -54,15 +56,16 @@ package struct WallToMonotonic: Sendable {
 
   /// Starts a sweep at the given readings.
   package mutating func sweep(monotonic: Instant, wall: WallTime) {
-    let moved = wall.nanoseconds &- monotonic.nanoseconds
-    if (moved &- distance).magnitude > UInt64(Self.stepThreshold) {
+    let current = wall.nanoseconds &- monotonic.nanoseconds
+    moved = current &- distance
+    if moved.magnitude > UInt64(Self.stepThreshold) {
       steps &+= 1
       distanceBeforeStep = distance
       stepSeen = monotonic
     } else if let seen = stepSeen, monotonic - seen > Self.reach {
       stepSeen = nil
     }
-    distance = moved
+    distance = current
     previousSweep = now
     now = monotonic
     wallNow = wall

@@ -1,5 +1,6 @@
 import CLinux
-import Flows
+package import Flows
+import Glibc
 
 /// Names a source of an `EventLoop`: a number from 0 to 60 of the caller's choice.
 package struct EventToken: BitwiseCopyable, Hashable, Sendable {
@@ -34,8 +35,9 @@ package struct EventSet: BitwiseCopyable, Equatable, Sendable {
 /// One epoll loop that joins wake-ups: what comes in within a sweep's delay is read in one go, and idle costs nothing.
 ///
 /// Swept sources wait in an epoll set of their own, the gate, which is a one-shot source of the loop. The first to become readable fires the gate
-/// and starts the sweep's timer; whatever else becomes readable until then wakes nobody. So a sweep costs two wake-ups, whatever its number of
-/// sources and however much they received. Not Sendable: it belongs to the thread that made it.
+/// and begins the sweep's delay; whatever else becomes readable until then wakes nobody. So a sweep costs two wake-ups, whatever its number of
+/// sources and however much they received. The delay is the time that epoll_wait may take; only what is left of it after another source woke the
+/// thread takes a timer, as that is no number of whole milliseconds. Not Sendable: it belongs to the thread that made it.
 package struct EventLoop: ~Copyable {
   /// How a source is reported.
   package enum Delivery: Sendable {
@@ -53,13 +55,17 @@ package struct EventLoop: ~Copyable {
   private let sweepDelay: Int64
   private var state = SweepState.armed
   private var sweepAgain = false
+  private var isTimerArmed = false
+  private var sweepDue = Instant.zero
+  /// The set that `wait` returned for the sweep in hand was read then or later.
+  package private(set) var sweepRead = Instant.zero
   /// How often the thread was woken; for the cost per sweep and for idle.
   package private(set) var wakeups: UInt64 = 0
 
   private enum SweepState {
     /// The gate waits for a source.
     case armed
-    /// The timer runs.
+    /// The delay runs.
     case timing
     /// The caller has a sweep in hand; the next wait arms again.
     case delivered
@@ -103,33 +109,54 @@ package struct EventLoop: ~Copyable {
   ///
   /// - Parameter timeoutMilliseconds: -1 to wait for ever; the set is empty where the time ran out.
   package mutating func wait(timeoutMilliseconds: Int32 = -1) -> EventSet {
-    if state == .delivered {
-      if sweepAgain { startSweep() } else { arm() }
+    var remaining: Int64?
+    if sweepAgain, state != .timing {
+      // Held back. Outside a sweep the gate stays armed and may fire once without effect.
+      remaining = startSweep()
       sweepAgain = false
-    } else if sweepAgain, state == .armed {
-      // Held back outside a sweep; the gate stays armed and may fire once without effect.
-      startSweep()
-      sweepAgain = false
+    } else if state == .delivered {
+      arm()
     }
     while true {
+      var timeout = timeoutMilliseconds
+      var (isDue, endsDelay) = (false, false)
+      if state == .timing, !isTimerArmed {
+        let left = max(0, remaining ?? sweepDue - Clocks.monotonic())
+        let whole = left / Nanoseconds.perMillisecond
+        if whole * Nanoseconds.perMillisecond != left {
+          sweepTimer.arm(at: sweepDue)
+          isTimerArmed = true
+        } else if timeout < 0 || whole <= Int64(timeout) {
+          timeout = Int32(clamping: whole)
+          (isDue, endsDelay) = (left == 0, true)
+        }
+      }
+      remaining = nil
       var ready: UInt64 = 0
-      let count = unsafe clinux_epoll_wait(epoll.number, timeoutMilliseconds, &ready)
+      let count = unsafe clinux_epoll_wait(epoll.number, timeout, &ready)
+      // Interrupted: less is left of the delay.
+      if count == 0 - EINTR { continue }
       precondition(count >= 0, "epoll_wait on a descriptor that is not an epoll set")
       wakeups &+= 1
       var result = EventSet(bits: ready)
       result.remove(EventSet.gateBit | EventSet.sweepBit)
-      if ready & EventSet.gateBit != 0, state == .armed { startSweep() }
-      if ready & EventSet.sweepBit != 0, state == .timing {
+      if ready & EventSet.gateBit != 0, state == .armed { remaining = startSweep() }
+      let hasFired = isTimerArmed ? ready & EventSet.sweepBit != 0 : isDue || endsDelay && count == 0
+      if state == .timing, hasFired {
         state = .delivered
+        isTimerArmed = false
+        sweepRead = Clocks.monotonic()
         result.formUnion(EventSet.sweepBit | readableInGate())
       }
       if !result.isEmpty || count == 0 { return result }
     }
   }
 
-  private mutating func startSweep() {
-    sweepTimer.arm(after: sweepDelay)
+  /// - Returns: all of the delay.
+  private mutating func startSweep() -> Int64 {
+    sweepDue = Clocks.monotonic() + sweepDelay
     state = .timing
+    return sweepDelay
   }
 
   private mutating func arm() {

@@ -40,20 +40,63 @@
   var capacity: Int { unsafe entries.count }
   var isEmpty: Bool { count == 0 }
 
+  /// The first `number` entries, until something is appended or dropped.
+  mutating func first(_ number: Int) -> UnsafePointer<Entry> {
+    precondition(number <= count)
+    return unsafe UnsafePointer(entries.baseAddress!)
+  }
+
   subscript(index: Int) -> Entry {
     precondition(index >= 0 && index < count)
     return unsafe entries[index]
   }
 
-  /// - Precondition: `count < capacity`.
   mutating func append(stamp: Int64, offset: UInt32) {
-    precondition(count < capacity, "the frame order is full")
-    if stamp < latestStamp &- Self.step, latestStamp != .min { isStepped = true }
-    latestStamp = stamp
-    if count > 0, unsafe stamp < entries[count - 1].stamp { isInOrder = false }
-    unsafe entries[count] = Entry(stamp: stamp, offset: offset, sequence: sequence)
-    sequence &+= 1
-    count += 1
+    var tail = tail(room: 1)
+    tail.append(stamp: stamp, offset: offset)
+    take(tail)
+  }
+
+  /// What appending needs at hand, for a walk over many frames: kept in registers, where `self` would be written back for each.
+  @safe struct Tail {
+    fileprivate var next: UnsafeMutablePointer<Entry>
+    fileprivate var sequence: UInt32
+    fileprivate var latestStamp: Int64
+    /// No stamp so far is later.
+    fileprivate var top: Int64
+    fileprivate var isInOrder = true
+    fileprivate var isStepped = false
+
+    /// At most as often as there was room asked for.
+    @inline(__always) mutating func append(stamp: Int64, offset: UInt32) {
+      if stamp < top {
+        isInOrder = false
+        if latestStamp != .min, stamp < latestStamp &- FrameOrder.step { isStepped = true }
+      } else {
+        top = stamp
+      }
+      latestStamp = stamp
+      unsafe next.initialize(to: Entry(stamp: stamp, offset: offset, sequence: sequence))
+      unsafe next += 1
+      sequence &+= 1
+    }
+  }
+
+  /// - Precondition: `room <= capacity - count`.
+  mutating func tail(room: Int) -> Tail {
+    precondition(room <= capacity - count, "the frame order is full")
+    // A frame that is older than one already lent may count as out of order though it is the first: `sort` finds that out.
+    let top = count > 0 ? max(latestStamp, unsafe entries[count - 1].stamp) : latestStamp
+    return unsafe Tail(next: entries.baseAddress! + count, sequence: sequence, latestStamp: latestStamp, top: top)
+  }
+
+  /// Takes in what was appended.
+  mutating func take(_ tail: Tail) {
+    count += Int(tail.sequence &- sequence)
+    sequence = tail.sequence
+    latestStamp = tail.latestStamp
+    if !tail.isInOrder { isInOrder = false }
+    if tail.isStepped { isStepped = true }
   }
 
   /// Brings everything into order. Does nothing while a step of the clock is in it.

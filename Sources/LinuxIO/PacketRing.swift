@@ -73,6 +73,7 @@ package struct PacketRingOptions: Sendable {
 
   /// Every frame takes at least this: 96 bytes up to the network header and the smallest packet the filter passes, rounded to 8.
   private static let smallestFrame = 120
+  private static var framesAhead: UInt { 4 }
   private static let needsRaw = "needs CAP_NET_RAW"
   /// A horizon further behind a stamp than this was read after the wall clock was set back.
   private static var longestHold: Int64 { Nanoseconds.perSecond }
@@ -157,23 +158,29 @@ package struct PacketRingOptions: Sendable {
     return order.count - before
   }
 
+  /// Notes the frames of one block, asking for the lines of those a few ahead while it reads: they lie one behind the other and are of like sizes.
+  ///
+  /// - Precondition: there is room for `frames` in the order.
   private mutating func index(_ frames: Int, inBlockAt base: Int) -> Int {
-    var offset = unsafe Int(clinux_block_first(memory + base))
-    for number in 0..<frames {
-      guard offset >= 0, offset <= blockSize - CLINUX_FRAME_HEADER else {
-        malformed &+= UInt64(frames - number)
-        return number
-      }
-      let frame = unsafe clinux_frame_read(memory + base + offset)
-      guard Int(frame.data) + Int(frame.captured) <= blockSize - offset else {
-        malformed &+= UInt64(frames - number)
-        return number
-      }
-      unsafe clinux_frame_prefetch(memory + base + offset)
-      order.append(stamp: frame.stamp_ns, offset: UInt32(base + offset))
-      offset += Int(frame.next)
+    let block = unsafe UnsafeRawPointer(memory + base)
+    let size = UInt(bitPattern: blockSize)
+    let last = size &- UInt(CLINUX_FRAME_HEADER)
+    var offset = unsafe UInt(clinux_block_first(block))
+    var tail = order.tail(room: frames)
+    var number = 0
+    while number < frames, offset <= last {
+      let frame = unsafe block + Int(bitPattern: offset)
+      // All are 32 bits wide, so no sum can overflow.
+      let next = unsafe UInt(clinux_frame_next(frame))
+      unsafe clinux_frame_prefetch(frame + Int(bitPattern: Self.framesAhead &* next))
+      guard unsafe UInt(clinux_frame_data(frame)) &+ UInt(clinux_frame_captured(frame)) <= size &- offset else { break }
+      tail.append(stamp: unsafe clinux_frame_stamp(frame), offset: UInt32(truncatingIfNeeded: UInt(bitPattern: base) &+ offset))
+      offset &+= next
+      number &+= 1
     }
-    return frames
+    order.take(tail)
+    malformed &+= UInt64(frames - number)
+    return number
   }
 
   private mutating func release(_ block: Int) {
@@ -202,34 +209,42 @@ package struct PacketRingOptions: Sendable {
   ///   - body: gets the bytes once more; they are gone when it returns.
   package mutating func process(upTo horizon: WallTime, lead: Int, prepare: (FrameHeader, RawSpan) -> Void, _ body: (RawSpan) -> Void) -> Int {
     let number = dueFrames(horizon)
+    // What the caller does may change anything, so far as the compiler knows: it would read these again for each frame.
+    let (memory, due, waiting, shift) = unsafe (self.memory, order.first(number), self.waiting.baseAddress!, blockShift)
     for index in 0..<(number &+ lead) {
       if index < number {
-        let offset = Int(order[index].offset)
-        let frame = unsafe clinux_frame_read(memory + offset)
+        let start = unsafe memory + Int(due[index].offset)
+        let frame = unsafe clinux_frame_read(start)
         let header = FrameHeader(
           stamp: WallTime(nanoseconds: frame.stamp_ns), interface: frame.interface, isOutgoing: frame.packet_type == UInt8(PACKET_OUTGOING),
           isChecksumOpen: frame.is_checksum_open != 0, protocolNumber: frame.protocol, vlan: frame.vlan, originalLength: frame.length)
-        prepare(header, unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory + offset + Int(frame.data)), byteCount: Int(frame.captured)))
+        prepare(header, unsafe RawSpan(_unsafeStart: start + Int(frame.data), byteCount: Int(frame.captured)))
       }
-      let due = index &- lead
-      guard due >= 0 else { continue }
-      let offset = Int(order[due].offset)
-      let frame = unsafe clinux_frame_read(memory + offset)
-      body(unsafe RawSpan(_unsafeStart: UnsafeRawPointer(memory + offset + Int(frame.data)), byteCount: Int(frame.captured)))
-      let block = offset &>> blockShift
-      unsafe waiting[block] &-= 1
-      if unsafe waiting[block] == 0 { release(block) }
+      guard index >= lead else { continue }
+      let offset = unsafe Int(due[index &- lead].offset)
+      let start = unsafe memory + offset
+      body(unsafe RawSpan(_unsafeStart: start + Int(clinux_frame_data(start)), byteCount: Int(clinux_frame_captured(start))))
+      let block = offset &>> shift
+      let left = unsafe waiting[block] &- 1
+      unsafe waiting[block] = left
+      if left == 0 { release(block) }
     }
     order.removeFirst(number)
     return number
   }
 
-  private func dueFrames(_ horizon: WallTime) -> Int {
+  /// True if no frame that is collected and stamped later than the horizon will be lent.
+  package mutating func keeps(after horizon: WallTime) -> Bool {
     let count = order.count
-    if count == 0 || order.isStepped || heldBlocks >= max(1, blockCount - blockCount / 4) { return count }
-    if order[count - 1].stamp <= horizon.nanoseconds { return count }
+    if count == 0 { return true }
+    if order.isStepped || heldBlocks >= max(1, blockCount - blockCount / 4) { return false }
     let (latest, overflow) = horizon.nanoseconds.addingReportingOverflow(Self.longestHold)
-    if !overflow && order[count - 1].stamp > latest { return count }
+    return overflow || order[count - 1].stamp <= latest
+  }
+
+  private mutating func dueFrames(_ horizon: WallTime) -> Int {
+    let count = order.count
+    guard count > 0, keeps(after: horizon), order[count - 1].stamp > horizon.nanoseconds else { return count }
     var low = 0
     var high = count
     while low < high {
@@ -239,7 +254,8 @@ package struct PacketRingOptions: Sendable {
     return low
   }
 
-  /// Reads the kernel's counters. Also takes a pending error of the socket, which would keep its descriptor readable for ever.
+  /// Reads the kernel's counters. After each sweep: nothing in the ring tells of a loss in time. A block's TP_STATUS_LOSING is set when it is closed, and
+  /// while one CPU closes a block the kernel drops what another brings (`__packet_rcv_has_room` in net/packet/af_packet.c), with room left or not.
   package mutating func statistics() -> PacketStatistics {
     var read = clinux_packet_statistics()
     if unsafe clinux_packet_statistics(socket.number, &read) >= 0 {
@@ -247,7 +263,9 @@ package struct PacketRingOptions: Sendable {
       totals.drops &+= UInt64(read.drops)
       totals.freezes &+= UInt64(read.freezes)
     }
-    if clinux_take_error(socket.number) != 0 { socketErrors &+= 1 }
     return totals
   }
+
+  /// Takes a pending error of the socket, which would keep its descriptor readable for ever.
+  package mutating func takeError() { if clinux_take_error(socket.number) != 0 { socketErrors &+= 1 } }
 }

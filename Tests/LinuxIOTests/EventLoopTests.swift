@@ -88,6 +88,47 @@ struct EventLoopTests {
     #expect(set.contains(Self.two) && !set.isSweep && !set.contains(Self.one))
   }
 
+  /// A source that nobody drains wakes the thread at once and again: the sweep comes when its delay is over, neither before nor later.
+  @Test(arguments: [20 * Nanoseconds.perMillisecond, 20 * Nanoseconds.perMillisecond + 333_333])
+  func theSweepComesThoughOthersWake(delay: Int64) throws {
+    var loop = try EventLoop(sweepDelay: delay)
+    let swept = Pipe()
+    let immediate = Pipe()
+    try loop.add(swept.reader, as: Self.one, .swept)
+    try loop.add(immediate.reader, as: Self.two, .immediate)
+    for isDrained in [true, false] {
+      let start = Clocks.monotonic()
+      swept.write()
+      var (others, set) = (0, EventSet())
+      while !set.isSweep, Clocks.monotonic() - start < Nanoseconds.perSecond {
+        immediate.write()
+        set = loop.wait(timeoutMilliseconds: 7)
+        if set.contains(Self.two) { others += 1 }
+        if isDrained { immediate.drain() }
+        usleep(700)
+      }
+      let took = Clocks.monotonic() - start
+      #expect(set.isSweep && set.contains(Self.one) && others > 3)
+      #expect(took >= delay && took < delay + 200 * Nanoseconds.perMillisecond)
+      #expect(loop.sweepRead >= start + delay && loop.sweepRead <= start + took)
+      swept.drain()
+      immediate.drain()
+    }
+  }
+
+  /// The caller's time runs out before the sweep is due, again and again: the sweep is not put off by it.
+  @Test func theSweepComesThoughTheTimeRunsOut() throws {
+    var loop = try EventLoop(sweepDelay: 20 * Nanoseconds.perMillisecond)
+    let swept = Pipe()
+    try loop.add(swept.reader, as: Self.one, .swept)
+    swept.write()
+    let start = Clocks.monotonic()
+    var turns = 0
+    while !loop.wait(timeoutMilliseconds: 3).isSweep, turns < 1000 { turns += 1 }
+    let took = Clocks.monotonic() - start
+    #expect(turns >= 2 && took >= 20 * Nanoseconds.perMillisecond && took < 220 * Nanoseconds.perMillisecond)
+  }
+
   @Test func timersFireOnceOrPeriodically() throws {
     var loop = try EventLoop()
     let once = try Timer()

@@ -17,7 +17,8 @@ int clinux_epoll_create(void);
 int clinux_epoll_add(int epoll, int descriptor, uint32_t token, int mode);
 int clinux_epoll_rearm(int epoll, int descriptor, uint32_t token, int mode);
 int clinux_epoll_remove(int epoll, int descriptor);
-// Sets a bit of `*ready` for each token that is ready; EINTR is retried here. `timeout_ms` -1 waits for ever, 0 not at all.
+// Sets a bit of `*ready` for each token that is ready. `timeout_ms` -1 waits for ever, 0 not at all. -EINTR is the caller's to retry: it knows how much
+// of the time is left.
 int clinux_epoll_wait(int epoll, int timeout_ms, uint64_t *ready);
 
 // CLOCK_MONOTONIC, non-blocking.

@@ -67,12 +67,33 @@ static inline uint32_t clinux_block_first(const void *block)
 	return ((const struct tpacket_block_desc *)block)->hdr.bh1.offset_to_first_pkt;
 }
 
-// Asks for the frame's addresses, ports and question: the three cache lines after that of its header. The kernel wrote them on another CPU.
-// Never faults.
-static inline void clinux_frame_prefetch(const void *header)
+// Asks for three cache lines from `at` on, which may lie anywhere: never faults. Frames lie one behind the other and most take three lines.
+static inline void clinux_frame_prefetch(const void *at)
 {
-	for (int line = 1; line <= 3; line++)
-		__builtin_prefetch((const uint8_t *)header + 64 * line);
+	for (int line = 0; line < 3; line++)
+		__builtin_prefetch((const uint8_t *)at + 64 * line);
+}
+
+// The fields that a walk needs, one by one.
+static inline int64_t clinux_frame_stamp(const void *header)
+{
+	const struct tpacket3_hdr *frame = (const struct tpacket3_hdr *)header;
+	return (int64_t)frame->tp_sec * 1000000000 + frame->tp_nsec;
+}
+
+static inline uint32_t clinux_frame_next(const void *header)
+{
+	return ((const struct tpacket3_hdr *)header)->tp_next_offset;
+}
+
+static inline uint32_t clinux_frame_data(const void *header)
+{
+	return ((const struct tpacket3_hdr *)header)->tp_net;
+}
+
+static inline uint32_t clinux_frame_captured(const void *header)
+{
+	return ((const struct tpacket3_hdr *)header)->tp_snaplen;
 }
 
 static inline struct clinux_frame clinux_frame_read(const void *header)
