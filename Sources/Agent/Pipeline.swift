@@ -324,34 +324,17 @@ package final class Pipeline {
   private func decode(_ header: FrameHeader, _ bytes: RawSpan, _ clock: WallToMonotonic) {
     let place = decodedFrames & (FrameInHand.places - 1)
     decodedFrames &+= 1
-    inHand[place].state = .nothing
-    if !excluded.isEmpty && excluded.contains(header.interface) { return }
-    inHand[place].packet.time = clock.instant(of: header.stamp)
-    inHand[place].packet.wallTime = header.stamp
-    inHand[place].packet.interface = header.interface
-    inHand[place].packet.isOutgoing = header.isOutgoing
+    if !excluded.isEmpty && excluded.contains(header.interface) {
+      inHand[place].state = .nothing
+      return
+    }
     do throws(DecodeError) {
-      try decoder.observe(
-        bytes, wireLength: Int(header.originalLength), etherType: header.protocolNumber, into: &inHand[place].packet)
+      guard try inHand[place].decode(header, bytes, at: clock.instant(of: header.stamp), &decoder) else { return }
     } catch {
       tally.decodeErrors[Int(error.rawValue)] &+= 1
       return
     }
-    let transport = inHand[place].packet.transport
-    let isQuery = transport == .udp && !inHand[place].packet.dns.isResponse && !header.isOutgoing
-    if isQuery && header.isChecksumOpen {
-      inHand[place].packet.hasBadChecksum = UDPChecksum.isWrong(bytes, etherType: header.protocolNumber) == true
-    }
-    if transport == .icmp || transport == .icmpv6 || decoder.nameOffset < 0 {
-      inHand[place].state = .again
-      inHand[place].etherType = header.protocolNumber
-      inHand[place].wireLength = Int(header.originalLength)
-      return
-    }
-    inHand[place].state = .plain
-    inHand[place].nameStart = decoder.nameOffset
-    inHand[place].nameEnd = decoder.nameOffset &+ decoder.nameLength
-    if transport == .udp && !inHand[place].packet.dns.isResponse { engine.prepare(query: &inHand[place].packet) }
+    engine.prepare(query: &inHand[place].packet)
   }
 
   /// Gives the engine the next of the frames that were decoded.

@@ -1,24 +1,25 @@
-package import Flows
+public import Flows
 
 /// Decodes IP packets that carry DNS: addresses, ports, DNS header and first question; and ICMP errors about such packets.
 /// Allocates nothing, and no input makes it trap, loop or read past what was captured.
+@usableFromInline
 package struct PacketDecoder: Sendable {
-  /// The last question's name, where compression had to be undone. 255 bytes are the most a name can have (RFC 1035 3.1).
-  private var name = InlineArray<256, UInt8>(repeating: 0)
-  /// Where the last decoded name stands in the packet, or -1 where it is in `name`.
+  @usableFromInline var lastQuestion = LastQuestion()
+  private let emptyHash: SeededHash
+  /// Where the last decoded name stands in the packet, or -1 where it is not there in one piece. `observeUsual` leaves both as they are.
   package private(set) var nameOffset = 0
   /// Bytes of the last decoded name, the root's zero byte included; 0 where the message had no question or was refused.
   package private(set) var nameLength = 0
-  /// Of the last packet whose transport is ICMP.
-  package internal(set) var icmpError = ICMPError()
   /// The last packet was the first of several fragments.
   private var isFirstFragment = false
-  private let hashSeed: UInt64
-  private var lastQuestion = LastQuestion()
+  /// Of the last packet whose transport is ICMP.
+  package internal(set) var icmpError = ICMPError()
+  /// The last question's name, where compression had to be undone. 255 bytes are the most a name can have (RFC 1035 3.1).
+  private var name = InlineArray<256, UInt8>(repeating: 0)
 
   /// - Parameter hashSeed: seeds `questionHash` and `nameHash`; messages are comparable only under one seed.
   package init(hashSeed: UInt64) {
-    self.hashSeed = hashSeed
+    emptyHash = SeededHash(seed: hashSeed)
   }
 
   /// Decodes one packet.
@@ -32,13 +33,20 @@ package struct PacketDecoder: Sendable {
   ) throws(DecodeError) -> DecodedPacket {
     var packet = PacketObservation(
       time: .zero, wallTime: WallTime(nanoseconds: 0), interface: 0, isOutgoing: false, source: .none, destination: .none, dns: DNSMessage())
-    try observe(bytes, wireLength: wireLength, etherType: etherType, into: &packet)
+    let nameEnd = observeUsual(bytes, wireLength: wireLength, etherType: etherType, into: &packet)
+    if nameEnd > 0 {
+      nameOffset = Self.usualNameOffset
+      nameLength = nameEnd &- Self.usualNameOffset
+      isFirstFragment = false
+    } else {
+      try observe(bytes, wireLength: wireLength, etherType: etherType, into: &packet)
+    }
     return DecodedPacket(
       source: packet.source, destination: packet.destination, transport: packet.transport, isFirstFragment: isFirstFragment, dns: packet.dns)
   }
 
   /// The same into an observation, where it stands: all but its time and its device, which are the caller's. Of an ICMP error: the datagram that it
-  /// quotes. What a refused packet leaves there means nothing.
+  /// quotes. What a refused packet leaves there means nothing. Knows every packet; `observeUsual` is a short cut that says nothing else.
   package mutating func observe(
     _ bytes: RawSpan, wireLength: Int, etherType: UInt16, into packet: inout PacketObservation
   ) throws(DecodeError) {
@@ -85,7 +93,7 @@ package struct PacketDecoder: Sendable {
   /// Header, first question and, where it was captured, the OPT record (RFC 1035 4.1, RFC 6891 6.1).
   ///
   /// - Parameter start: of the message in the packet.
-  @inline(__always) mutating func decodeMessage(_ message: RawSpan, at start: Int, into dns: inout DNSMessage) throws(DecodeError) {
+  mutating func decodeMessage(_ message: RawSpan, at start: Int, into dns: inout DNSMessage) throws(DecodeError) {
     guard message.byteCount >= DNSHeader.length else { throw .truncatedDNS }
     // ID, flags and the first two counts at once.
     let words = message.uint64(at: DNSHeader.id)
@@ -97,41 +105,14 @@ package struct PacketDecoder: Sendable {
     dns.responseCode = flags & 0x000F
     dns.questionCount = UInt16(truncatingIfNeeded: words >> 16)
     var offset = DNSHeader.length
-    if dns.questionCount > 0 && lastQuestion.isRepeated(by: message) {
-      nameLength = lastQuestion.length &- 4
-      nameOffset = start &+ DNSHeader.length
-      dns.queryType = UInt16(truncatingIfNeeded: lastQuestion.typeAndClass >> 16)
-      dns.queryClass = UInt16(truncatingIfNeeded: lastQuestion.typeAndClass)
-      dns.nameHash = lastQuestion.nameHash
-      dns.questionHash = lastQuestion.questionHash
-      offset = DNSHeader.length &+ lastQuestion.length
-    } else if dns.questionCount > 0 {
-      var hash = SeededHash(seed: hashSeed)
-      let length: Int
-      let next: Int
-      var offsetInPacket = -1
-      if let end = Self.endOfPlainName(message) {
-        length = end &- DNSHeader.length
-        next = end
-        offsetInPacket = start &+ DNSHeader.length
-        hash.combine(name: message.extracting(DNSHeader.length..<end))
+    if dns.questionCount > 0 {
+      let plain = readPlainQuestion(message, at: offset, count: message.byteCount &- offset, into: &dns)
+      if plain > 0 {
+        nameLength = plain
+        nameOffset = start &+ offset
+        offset &+= plain &+ 4
       } else {
-        (length, next) = try readName(message)
-        // Not by `withName`, which costs a copy of the whole buffer here.
-        unsafe withUnsafeMutableBytes(of: &name) { unsafe hash.combine(name: $0.bytes.extracting(first: length)) }
-      }
-      guard message.byteCount &- next >= 4 else { throw .truncatedDNS }
-      let typeAndClass = message.uint32(at: next)
-      dns.queryType = UInt16(truncatingIfNeeded: typeAndClass >> 16)
-      dns.queryClass = UInt16(truncatingIfNeeded: typeAndClass)
-      offset = next &+ 4
-      nameLength = length
-      nameOffset = offsetInPacket
-      dns.nameHash = hash.finish()
-      hash.combine(UInt64(typeAndClass))
-      dns.questionHash = hash.finish()
-      if offsetInPacket >= 0 {
-        lastQuestion.note(message, length: length &+ 4, typeAndClass, nameHash: dns.nameHash, questionHash: dns.questionHash)
+        offset = try readQuestion(message, into: &dns)
       }
     }
     if message.uint16(at: DNSHeader.additionalCount) > 0, let record = OPTRecord.find(message, from: offset) {
@@ -141,19 +122,76 @@ package struct PacketDecoder: Sendable {
     }
   }
 
-  /// The offset after the first question's name where that stands in one piece; nil for one with a pointer, and for one that is refused.
-  @inline(__always)
-  private static func endOfPlainName(_ message: RawSpan) -> Int? {
-    let count = message.byteCount
-    var offset = DNSHeader.length
-    while offset < count {
-      // Checked by the loop: the offset only grows.
-      let octet = Int(unsafe message.unsafeLoad(fromUncheckedByteOffset: offset, as: UInt8.self))
-      if octet == 0 { return offset &+ 1 &- DNSHeader.length <= 255 ? offset &+ 1 : nil }
-      if octet > 63 { return nil }
-      offset &+= 1 &+ octet
+  /// Reads the first question where its name stands in one piece.
+  ///
+  /// - Parameters:
+  ///   - offset: of the question.
+  ///   - count: how many bytes there are from there on; the caller has checked it.
+  /// - Returns: bytes of the name; 0 where it has a pointer, is refused or ends too late.
+  @inlinable @inline(__always)
+  mutating func readPlainQuestion(_ bytes: RawSpan, at offset: Int, count: Int, into dns: inout DNSMessage) -> Int {
+    guard lastQuestion.isRepeated(by: bytes, at: offset, count: count) else { return readNewQuestion(bytes, at: offset, count: count, into: &dns) }
+    dns.queryType = lastQuestion.queryType
+    dns.queryClass = lastQuestion.queryClass
+    dns.nameHash = lastQuestion.nameHash
+    dns.questionHash = lastQuestion.questionHash
+    return lastQuestion.length &- 4
+  }
+
+  /// Reads, hashes and keeps a question for `readPlainQuestion`.
+  @usableFromInline @inline(never)
+  mutating func readNewQuestion(_ bytes: RawSpan, at offset: Int, count: Int, into dns: inout DNSMessage) -> Int {
+    // The root's zero byte, the type and the class must find room behind the labels: every load below lies before the limit, and as the offset only
+    // grows and a packet is short, nothing overflows.
+    let limit = offset &+ count &- 4
+    var end = offset
+    var octet = 1
+    while end < limit {
+      octet = Int(bytes.uncheckedOctet(at: end))
+      end &+= 1 &+ octet
+      // Neither the root nor the length of a label.
+      if UInt(bitPattern: octet &- 1) >= 63 { break }
     }
-    return nil
+    let length = end &- offset
+    guard octet == 0, length <= 255 else { return 0 }
+    let typeAndClass = bytes.uncheckedUInt32(at: end)
+    let queryType = UInt16(truncatingIfNeeded: typeAndClass >> 16)
+    let queryClass = UInt16(truncatingIfNeeded: typeAndClass)
+    var hash = emptyHash
+    if length < 16 || !hash.combine(lowerCaseName: bytes, from: offset, to: end) {
+      hash = emptyHash
+      hash.combine(anyName: bytes, from: offset, to: end)
+    }
+    let nameHash = hash.finish()
+    hash.combine(UInt64(typeAndClass))
+    let questionHash = hash.finish()
+    dns.queryType = queryType
+    dns.queryClass = queryClass
+    dns.nameHash = nameHash
+    dns.questionHash = questionHash
+    lastQuestion.note(
+      bytes, at: offset, length: length &+ 4, queryType: queryType, queryClass: queryClass, nameHash: nameHash, questionHash: questionHash)
+    return length
+  }
+
+  /// Reads the first question whose name has a pointer or makes no sense.
+  ///
+  /// - Returns: the offset after it.
+  @inline(never) private mutating func readQuestion(_ message: RawSpan, into dns: inout DNSMessage) throws(DecodeError) -> Int {
+    let (length, next) = try readName(message)
+    guard message.byteCount &- next >= 4 else { throw .truncatedDNS }
+    let typeAndClass = message.uint32(at: next)
+    dns.queryType = UInt16(truncatingIfNeeded: typeAndClass >> 16)
+    dns.queryClass = UInt16(truncatingIfNeeded: typeAndClass)
+    nameLength = length
+    nameOffset = -1
+    var hash = emptyHash
+    // Not by `withName`, which costs a copy of the whole buffer here.
+    unsafe withUnsafeMutableBytes(of: &name) { unsafe hash.combine(name: $0.bytes.extracting(first: length)) }
+    dns.nameHash = hash.finish()
+    hash.combine(UInt64(typeAndClass))
+    dns.questionHash = hash.finish()
+    return next &+ 4
   }
 
   /// Reads the first question's name into `name`, following compression pointers (RFC 1035 4.1.4).

@@ -55,6 +55,19 @@ func wireName(_ labels: String...) -> [UInt8] {
   labels.flatMap { [UInt8($0.utf8.count)] + Array($0.utf8) } + [0]
 }
 
+/// A name of `length` bytes in labels of the letter `a`; any length but 2 exists.
+func longName(_ length: Int) -> [UInt8] {
+  var name: [UInt8] = []
+  var rest = length - 1
+  while rest > 0 {
+    // Two bytes are the least a label takes.
+    let label = rest <= 64 ? rest - 1 : min(63, rest - 3)
+    name += [UInt8(label)] + [UInt8](repeating: 0x61, count: label)
+    rest -= label + 1
+  }
+  return name + [0]
+}
+
 extension PacketDecoder {
   mutating func decode(_ packet: Packet, wireLength: Int = .max) throws(DecodeError) -> DecodedPacket {
     try decode(packet.bytes.span.bytes, wireLength: wireLength, etherType: packet.family.rawValue)

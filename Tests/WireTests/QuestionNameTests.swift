@@ -120,17 +120,4 @@ import Wire
   @Test func pointerCutInHalf() {
     #expect(throws: DecodeError.truncatedDNS) { try decode(Packet(dns: bigEndian([1, 0, 1, 0, 0, 0]) + [0xC0])) }
   }
-
-  /// A name of `length` bytes in labels of the letter `a`; any length but 2 exists.
-  private func longName(_ length: Int) -> [UInt8] {
-    var name: [UInt8] = []
-    var rest = length - 1
-    while rest > 0 {
-      // Two bytes are the least a label takes.
-      let label = rest <= 64 ? rest - 1 : min(63, rest - 3)
-      name += [UInt8(label)] + [UInt8](repeating: 0x61, count: label)
-      rest -= label + 1
-    }
-    return name + [0]
-  }
 }
