@@ -30,7 +30,7 @@ enum FlowLookups {
 }
 
 extension Pipeline {
-  static let flowsToken = EventToken(10)
+  static var flowsToken: EventToken { EventToken(10) }
 }
 
 extension NetworkDevice.Kind {

@@ -60,12 +60,12 @@ package final class Pipeline {
   private var eventsLostSeen: UInt64 = 0
   private var packetsLostSeen: UInt64 = 0
 
-  private static let ringToken = EventToken(0)
-  private static let eventsToken = EventToken(1)
-  private static let devicesToken = EventToken(2)
-  package static let signalsToken = EventToken(3)
-  package static let pagesToken = EventToken(4)
-  private static let probeToken = EventToken(5)
+  private static var ringToken: EventToken { EventToken(0) }
+  private static var eventsToken: EventToken { EventToken(1) }
+  private static var devicesToken: EventToken { EventToken(2) }
+  package static var signalsToken: EventToken { EventToken(3) }
+  package static var pagesToken: EventToken { EventToken(4) }
+  private static var probeToken: EventToken { EventToken(5) }
 
   package init(_ options: PipelineOptions, seed: UInt64, log: Log) throws(SetupError) {
     self.options = options
