@@ -197,7 +197,7 @@ package struct Engine: ~Copyable {
       transmissions.slots.prefetch(firstLooks.slot(after: 12))
       let next = firstLooks.slot(after: 5)
       if next >= 0 { transmissions.prefetchChains(next) }
-      guard transmissions.slots[item.slot].generation == item.generation, transmissions.slots[item.slot].watch == .firstLook else { continue }
+      guard awaitsFirstLook(item) else { continue }
       transmissions.slots[item.slot].watch = .none
       if isOver(item.slot) {
         release(item.slot)
@@ -205,6 +205,10 @@ package struct Engine: ~Copyable {
         fire(item.slot)
       }
     }
+  }
+
+  @inline(__always) private mutating func awaitsFirstLook(_ item: LookQueue.Item) -> Bool {
+    transmissions.slots[item.slot].generation == item.generation && transmissions.slots[item.slot].watch == .firstLook
   }
 
   /// True for what nearly all are at their first look, and what `fire` would find as well, by the first line alone: answered, the only attempt of its
@@ -229,7 +233,14 @@ package struct Engine: ~Copyable {
   /// When `advance` has something to do next; nil while nothing is open.
   package mutating func nextDeadline() -> Instant? {
     var due = timers.nextDue() ?? .distantFuture
-    if let item = firstLooks.first { due = min(due, TimerWheel.due(after: item.asked + Self.firstLook)) }
+    // Those that were given up before, as others' packets and what the probe saw dropped, are not worth a sweep.
+    while let item = firstLooks.first {
+      if awaitsFirstLook(item) {
+        due = min(due, TimerWheel.due(after: item.asked + Self.firstLook))
+        break
+      }
+      firstLooks.removeFirst()
+    }
     if let item = firstLooks.firstUnseen { due = min(due, item.asked + Self.suspectAge) }
     if let item = suspects.first { due = min(due, item.asked + Self.assessAge) }
     if let clash = answeredClashes.first { due = min(due, clash.readAt + Nanoseconds.perSecond) }

@@ -250,7 +250,9 @@ extension Engine {
     }
     let item = SlotQueue.Item(slot: slot, generation: transmissions.slots[slot].generation, asked: packet.time)
     // A server that is an address of this node may yet be a service with its backends elsewhere (IPVS): that is asked when it is looked at.
-    if firstLooks.append(item, isSuspectable: !cameOverUplink && !isHostClient && configuration.capturesOutgoing) {
+    // What the probe alone saw has no stamp of the ring's, and could keep the others waiting.
+    let isCaptured = packet.interface != 0
+    if isCaptured && firstLooks.append(item, isSuspectable: !cameOverUplink && !isHostClient && configuration.capturesOutgoing) {
       transmissions.slots[slot].watch = .firstLook
     } else {
       setTimer(slot, at: packet.time + Self.firstLook)

@@ -44,37 +44,96 @@ import Glibc
   }
 }
 
+/// A queue of plain values that allocates nothing. Of its places only as many are used as were needed at once, so that a short one stays in a few pages.
+struct Ring<Element: BitwiseCopyable>: ~Copyable {
+  private var items: FixedArray<Element>
+  /// Places in use, less one.
+  private var mask: Int
+  private var head = 0
+  private(set) var count = 0
+
+  private static var firstPlaces: Int { 1024 }
+
+  /// - Parameter capacity: the next power of two is taken.
+  init(capacity: Int) {
+    var places = 1
+    while places < capacity { places <<= 1 }
+    items = FixedArray(count: places)
+    mask = min(places, Self.firstPlaces) - 1
+  }
+
+  /// The item that `number` others are before.
+  ///
+  /// - Precondition: `number` is 0 or more and below `count`.
+  @inline(__always) subscript(number: Int) -> Element {
+    mutating get { items[(head &+ number) & mask] }
+  }
+
+  /// - Returns: false if it is full.
+  @inline(__always) mutating func append(_ item: Element) -> Bool {
+    if count > mask && !grow() { return false }
+    items[(head &+ count) & mask] = item
+    count &+= 1
+    return true
+  }
+
+  /// - Precondition: it is not empty.
+  @inline(__always) mutating func removeFirst() {
+    head = (head &+ 1) & mask
+    count -= 1
+  }
+
+  /// Twice the places: what lies before the head goes behind the old end.
+  @inline(never) private mutating func grow() -> Bool {
+    let places = mask + 1
+    guard places < items.count else { return false }
+    for index in 0..<head { items[places + index] = items[index] }
+    mask = 2 * places - 1
+    return true
+  }
+}
+
 /// Hands out the slots of a table and takes them back, the one returned first first: what is asked in a row lies in a row, and is so again when it comes
-/// round. Slots that were never used are taken only where no other is free, so that a quiet node touches few pages.
+/// round.
+///
+/// Slots that were never used are taken only where no other is free, and those that only a rush needed are kept apart until the next one: a quiet
+/// node touches few pages, and a node after a flood no more than before it.
 struct SlotPool: ~Copyable {
   let capacity: Int
   private(set) var used = 0
   private var neverUsed: Int32 = 0
   /// Slots at and above this one were never handed out.
   var touched: Int { Int(neverUsed) }
-  /// A ring of those that came back.
-  private var freed: FixedArray<Int32>
-  private var head = 0
-  private var freedCount = 0
+  private var freed: Ring<Int32>
+  /// Those of a rush, the last one returned first.
+  private var spare: FixedArray<Int32>
+  private var spareCount = 0
+
+  /// So many more than are used take their turn.
+  private static var slack: Int { 512 }
 
   init(capacity: Int) {
     self.capacity = capacity
-    freed = FixedArray(count: capacity)
-  }
-
-  @inline(__always) private func place(_ number: Int) -> Int {
-    let place = head &+ number
-    return place < capacity ? place : place &- capacity
+    freed = Ring(capacity: capacity)
+    spare = FixedArray(count: capacity)
   }
 
   /// A free slot, or nil at the cap.
   mutating func take() -> Int32? {
-    if freedCount > 0 {
-      let slot = freed[head]
-      head = place(1)
-      freedCount &-= 1
+    if freed.count > 0 {
+      let slot = freed[0]
+      freed.removeFirst()
       used &+= 1
       return slot
+    }
+    return takeSpare()
+  }
+
+  @inline(never) private mutating func takeSpare() -> Int32? {
+    if spareCount > 0 {
+      spareCount -= 1
+      used += 1
+      return spare[spareCount]
     }
     guard Int(neverUsed) < capacity else { return nil }
     used += 1
@@ -83,13 +142,13 @@ struct SlotPool: ~Copyable {
   }
 
   /// The slot that is taken after `number` others, as far as it was used before; -1 if it was not.
-  @inline(__always) func upcoming(_ number: Int) -> Int32 { freedCount > number ? freed[place(number)] : -1 }
+  @inline(__always) mutating func upcoming(_ number: Int) -> Int32 { freed.count > number ? freed[number] : -1 }
 
   mutating func give(back slot: Int32) {
-    precondition(freedCount < capacity, "a slot was given back twice")
-    freed[place(freedCount)] = slot
-    freedCount &+= 1
     used &-= 1
+    if freed.count < used &+ Self.slack && freed.append(slot) { return }
+    spare[spareCount] = slot
+    spareCount += 1
   }
 }
 

@@ -21,7 +21,7 @@ struct NameArena: ~Copyable {
   var capacity: Int { pool.capacity }
 
   /// Asks for the chunk that a name gets which is stored soon.
-  @inline(__always) func prefetchUpcoming() { chunks.prefetch(pool.upcoming(Self.storedAhead)) }
+  @inline(__always) mutating func prefetchUpcoming() { chunks.prefetch(pool.upcoming(Self.storedAhead)) }
   private static var storedAhead: Int { 2 }
 
   /// Stores a copy; the first chunk's number plus one, or 0 for an empty name or a full arena.

@@ -13,12 +13,15 @@ struct TimerWheel: ~Copyable {
   }
 
   private var heads: FixedArray<Int32>
+  /// The last of each bucket, plus one: timers of one tick fire in the order in which they were set.
+  private var tails: FixedArray<Int32>
   private var links: FixedArray<Link>
   private var currentTick: Int64
   private(set) var armed = 0
 
   init(capacity: Int, now: Instant) {
     heads = FixedArray(count: Self.slots)
+    tails = FixedArray(count: Self.slots)
     links = FixedArray(count: capacity)
     currentTick = now.nanoseconds / Self.tick
   }
@@ -31,10 +34,10 @@ struct TimerWheel: ~Copyable {
     clear(slot)
     let due = min(max(time.nanoseconds / Self.tick + 1, currentTick + 1), currentTick + Int64(Self.slots) - 1)
     let bucket = Int(due & Int64(Self.slots - 1))
-    let old = heads[bucket]
-    links[slot] = Link(next: old, previous: 0, position: Int32(bucket) + 1)
-    if old != 0 { links[old - 1].previous = slot + 1 }
-    heads[bucket] = slot + 1
+    let last = heads[bucket] == 0 ? 0 : tails[bucket]
+    links[slot] = Link(next: 0, previous: last, position: Int32(bucket) + 1)
+    if last != 0 { links[last - 1].next = slot + 1 } else { heads[bucket] = slot + 1 }
+    tails[bucket] = slot + 1
     armed += 1
   }
 
@@ -42,7 +45,7 @@ struct TimerWheel: ~Copyable {
     let link = links[slot]
     guard link.position != 0 else { return }
     if link.previous != 0 { links[link.previous - 1].next = link.next } else { heads[Int(link.position) - 1] = link.next }
-    if link.next != 0 { links[link.next - 1].previous = link.previous }
+    if link.next != 0 { links[link.next - 1].previous = link.previous } else { tails[Int(link.position) - 1] = link.previous }
     links[slot].position = 0
     armed -= 1
   }

@@ -68,7 +68,7 @@ struct TransmissionTable: ~Copyable {
   @inline(__always) func prefetch(socket key: UInt64) { index.prefetch(key, .second) }
 
   /// Asks for the slot that a transmission gets which opens soon.
-  @inline(__always) func prefetchUpcoming() {
+  @inline(__always) mutating func prefetchUpcoming() {
     let slot = pool.upcoming(Self.openedAhead)
     slots.prefetch(slot, lines: 4)
     index.prefetch(link: slot)

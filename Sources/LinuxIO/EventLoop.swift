@@ -166,9 +166,10 @@ package struct EventLoop: ~Copyable {
     state = .armed
   }
 
-  private func readableInGate() -> UInt64 {
+  private mutating func readableInGate() -> UInt64 {
     var ready: UInt64 = 0
-    _ = unsafe clinux_epoll_wait(gate.number, 0, &ready)
+    // What could not be looked at is not known to be empty.
+    if unsafe clinux_epoll_wait(gate.number, 0, &ready) < 0 { sweepRead = .zero }
     return ready
   }
 }
