@@ -49,7 +49,9 @@ struct FrameInHand: BitwiseCopyable {
     start = UInt32(truncatingIfNeeded: PacketDecoder.usualNameOffset)
     end = UInt32(truncatingIfNeeded: nameEnd)
     if packet.dns.isResponse { return false }
-    if header.isChecksumOpen && !header.isOutgoing { packet.hasBadChecksum = UDPChecksum.isWrong(bytes, etherType: header.protocolNumber) == true }
+    if header.isChecksumOpen && !header.isOutgoing {
+      packet.hasBadChecksum = UDPChecksum.isWrong(bytes, etherType: header.protocolNumber) == true
+    }
     return true
   }
 
@@ -58,7 +60,9 @@ struct FrameInHand: BitwiseCopyable {
     state = .nothing
     try decoder.observe(bytes, wireLength: Int(header.originalLength), etherType: header.protocolNumber, into: &packet)
     let isQuery = packet.transport == .udp && !packet.dns.isResponse
-    if isQuery && header.isChecksumOpen && !header.isOutgoing { packet.hasBadChecksum = UDPChecksum.isWrong(bytes, etherType: header.protocolNumber) == true }
+    if isQuery && header.isChecksumOpen && !header.isOutgoing {
+      packet.hasBadChecksum = UDPChecksum.isWrong(bytes, etherType: header.protocolNumber) == true
+    }
     if packet.transport == .icmp || packet.transport == .icmpv6 || decoder.nameOffset < 0 {
       state = .again
       etherType = header.protocolNumber

@@ -73,8 +73,7 @@ extension Engine {
     while let item = firstLooks.firstUnseen, now - item.asked >= Self.suspectAge {
       firstLooks.see()
       transmissions.slots.prefetch(firstLooks.unseenSlot(after: 7), lines: 2)
-      guard isUnsent(item), transmissions.slots[item.slot].vantage == .client, !transmissions.slots[item.slot].isHostClient,
-        !isServedHere(transmissions.slots[item.slot]) else { continue }
+      guard isUnsent(item), !isServedHere(transmissions.slots[item.slot]) else { continue }
       wantsCounters = true
       lastSuspect = item.asked
       _ = suspects.append(item)
@@ -105,9 +104,9 @@ extension Engine {
   }
 
   private mutating func isUnsent(_ item: SlotQueue.Item) -> Bool {
-    let slot = item.slot
-    return transmissions.slots[slot].generation == item.generation && transmissions.slots[slot].state == .open
-      && !transmissions.slots[slot].wasSent && !transmissions.slots[slot].hasCome
+    transmissions.slots[item.slot].generation == item.generation && transmissions.slots[item.slot].state == .open
+      && transmissions.slots[item.slot].vantage == .client && !transmissions.slots[item.slot].isHostClient
+      && !transmissions.slots[item.slot].wasSent && !transmissions.slots[item.slot].hasCome
   }
 
   // MARK: Timers
