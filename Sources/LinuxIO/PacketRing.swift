@@ -254,8 +254,8 @@ package struct PacketRingOptions: Sendable {
     return low
   }
 
-  /// Reads the kernel's counters. After each sweep: nothing in the ring tells of a loss in time. A block's TP_STATUS_LOSING is set when it is closed, and
-  /// while one CPU closes a block the kernel drops what another brings (`__packet_rcv_has_room` in net/packet/af_packet.c), with room left or not.
+  /// Reads the kernel's counters. After each sweep: nothing in the ring is known to tell of a loss in time. By net/packet/af_packet.c, which was read
+  /// and not measured, a block's TP_STATUS_LOSING is set when it is closed.
   package mutating func statistics() -> PacketStatistics {
     var read = clinux_packet_statistics()
     if unsafe clinux_packet_statistics(socket.number, &read) >= 0 {
