@@ -59,7 +59,7 @@ package struct Engine: ~Copyable {
   var backends = BackendTable()
   var node = NodeView()
   var firstLooks: LookQueue
-  var suspects: SlotQueue
+  var suspects: Ring<QueuedSlot>
   var probes = ProbeTable()
   var unread = UnreadDrops()
   /// When the kernel probe began to watch.
@@ -101,7 +101,7 @@ package struct Engine: ~Copyable {
     entries = EntryTable(capacity: configuration.entries, seed: configuration.seed &+ 1)
     services = ServiceTable(capacity: configuration.services, seed: configuration.seed &+ 2)
     firstLooks = LookQueue(capacity: configuration.transmissions)
-    suspects = SlotQueue(capacity: configuration.transmissions)
+    suspects = Ring(capacity: configuration.transmissions)
     flowLog = FlowLog(capacity: configuration.flows, now: now)
     lostFlows = LostFlowLog(now: now)
     records.reserveCapacity(256)
@@ -207,7 +207,7 @@ package struct Engine: ~Copyable {
     }
   }
 
-  @inline(__always) private mutating func awaitsFirstLook(_ item: LookQueue.Item) -> Bool {
+  @inline(__always) private mutating func awaitsFirstLook(_ item: QueuedSlot) -> Bool {
     transmissions.slots[item.slot].generation == item.generation && transmissions.slots[item.slot].watch == .firstLook
   }
 
@@ -303,43 +303,4 @@ package struct Engine: ~Copyable {
   var tablesFullAt = Instant.zero
 
   mutating func count(_ change: (inout EngineTotals) -> Void) { change(&totals) }
-}
-
-/// Slots in order of when they were asked, with what is needed to know a slot that was given to another since.
-struct SlotQueue: ~Copyable {
-  struct Item: BitwiseCopyable {
-    var slot: Int32
-    var generation: UInt32
-    var asked: Instant
-  }
-  private var items: FixedArray<Item>
-  private var head = 0
-  private(set) var count = 0
-
-  init(capacity: Int) { items = FixedArray(count: capacity) }
-
-  var first: Item? { count > 0 ? items[head] : nil }
-
-  /// False if the queue is full.
-  mutating func append(_ item: Item) -> Bool {
-    guard count < items.count else { return false }
-    let end = head + count
-    items[end < items.count ? end : end - items.count] = item
-    count += 1
-    return true
-  }
-
-  mutating func removeFirst() {
-    head = head + 1 == items.count ? 0 : head + 1
-    count -= 1
-    if head == Self.turn && count < Self.turn { compact() }
-  }
-
-  /// A queue that is mostly short stays in its first places, and so in the cache, in place of wandering through all of them.
-  private mutating func compact() {
-    for index in 0..<count { items[index] = items[head + index] }
-    head = 0
-  }
-
-  private static let turn = 512
 }

@@ -103,7 +103,7 @@ extension Engine {
     counters.knownUntil = min(suspects.first?.asked ?? .distantFuture, probes.first.map { $0.asked + (-Self.probeDelay) } ?? .distantFuture)
   }
 
-  private mutating func isUnsent(_ item: SlotQueue.Item) -> Bool {
+  private mutating func isUnsent(_ item: QueuedSlot) -> Bool {
     transmissions.slots[item.slot].generation == item.generation && transmissions.slots[item.slot].state == .open
       && transmissions.slots[item.slot].vantage == .client && !transmissions.slots[item.slot].isHostClient
       && !transmissions.slots[item.slot].wasSent && !transmissions.slots[item.slot].hasCome

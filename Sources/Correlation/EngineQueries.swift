@@ -248,7 +248,7 @@ extension Engine {
       transmissions.slots[slot].sentSource = packet.source
       transmissions.slots[slot].sentDestination = packet.destination
     }
-    let item = SlotQueue.Item(slot: slot, generation: transmissions.slots[slot].generation, asked: packet.time)
+    let item = QueuedSlot(slot: slot, generation: transmissions.slots[slot].generation, asked: packet.time)
     // A server that is an address of this node may yet be a service with its backends elsewhere (IPVS): that is asked when it is looked at.
     // What the probe alone saw has no stamp of the ring's, and could keep the others waiting.
     let isCaptured = packet.interface != 0

@@ -1,12 +1,17 @@
 import Flows
 
+/// A slot that waits, with what is needed to know one that was given to another since.
+struct QueuedSlot: BitwiseCopyable {
+  var slot: Int32
+  var generation: UInt32
+  var asked: Instant
+}
+
 /// Transmissions in order of when they were asked, for the looks that each gets at a fixed age: a suspect's at 5 ms, everybody's at a quarter of a second.
 ///
 /// A ring in which nothing is looked for: what is needed next lies behind what is needed now. A timer for each would be two lines of memory elsewhere.
 struct LookQueue: ~Copyable {
-  typealias Item = SlotQueue.Item
-
-  private var items: Ring<Item>
+  private var items: Ring<QueuedSlot>
   /// The newest of them, at which nobody looked yet.
   private var unseen = 0
 
@@ -14,8 +19,8 @@ struct LookQueue: ~Copyable {
   init(capacity: Int) { items = Ring(capacity: 2 * capacity) }
 
   var isEmpty: Bool { items.count == 0 }
-  var first: Item? { mutating get { items.count > 0 ? items[0] : nil } }
-  var firstUnseen: Item? { mutating get { unseen > 0 ? items[items.count &- unseen] : nil } }
+  var first: QueuedSlot? { mutating get { items.first } }
+  var firstUnseen: QueuedSlot? { mutating get { unseen > 0 ? items[items.count &- unseen] : nil } }
 
   /// The slot of the item that `number` others follow after the first; -1 where there is none.
   @inline(__always) mutating func slot(after number: Int) -> Int32 { number < items.count ? items[number].slot : -1 }
@@ -27,7 +32,7 @@ struct LookQueue: ~Copyable {
 
   /// - Parameter isSuspectable: false if it needs no look at 5 ms. It may get one where others wait for theirs.
   /// - Returns: false if the queue is full.
-  mutating func append(_ item: Item, isSuspectable: Bool) -> Bool {
+  mutating func append(_ item: QueuedSlot, isSuspectable: Bool) -> Bool {
     guard items.append(item) else { return false }
     if isSuspectable || unseen > 0 { unseen &+= 1 }
     return true

@@ -16,7 +16,7 @@ struct ProbeTable: ~Copyable {
   var drops = FixedArray<ProbeDrop>(count: capacity)
   private var pool = SlotPool(capacity: capacity)
   private var bySocket = ChainIndex(capacity: capacity)
-  private var queue = SlotQueue(capacity: capacity)
+  private var queue = Ring<QueuedSlot>(capacity: capacity)
   /// Drops whose transmission was not seen yet.
   private(set) var waiting = 0
   /// Drops for which there was no room.
@@ -26,7 +26,7 @@ struct ProbeTable: ~Copyable {
 
   var count: Int { pool.used }
 
-  var first: SlotQueue.Item? { queue.first }
+  var first: QueuedSlot? { mutating get { queue.first } }
 
   /// A slot for a drop without a transmission; nil at the cap.
   mutating func enter(_ observation: ProbeObservation, socketKey: UInt64) -> Int32? {
@@ -39,7 +39,7 @@ struct ProbeTable: ~Copyable {
     bySocket.insert(slot, hash: socketKey)
     waiting += 1
     // As many items as slots: it has room.
-    _ = queue.append(SlotQueue.Item(slot: slot, generation: generation, asked: observation.time))
+    _ = queue.append(QueuedSlot(slot: slot, generation: generation, asked: observation.time))
     return slot
   }
 

@@ -13,8 +13,8 @@ import Testing
     }
   }
 
-  private static func item(_ number: Int) -> SlotQueue.Item {
-    SlotQueue.Item(slot: Int32(number), generation: UInt32(number), asked: Instant(nanoseconds: Int64(number)))
+  private static func item(_ number: Int) -> QueuedSlot {
+    QueuedSlot(slot: Int32(number), generation: UInt32(number), asked: Instant(nanoseconds: Int64(number)))
   }
 
   /// Grows while it is wrapped, refuses when it is full, and both looks go through in order of asking.
