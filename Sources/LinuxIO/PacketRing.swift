@@ -103,8 +103,13 @@ package struct PacketRingOptions: Sendable {
       unsafe clinux_packet_unmap(mapped, Int(options.blockSize) * Int(options.blockCount))
       throw SetupError("bind of the packet socket", systemCall: bound, remedy: Self.needsRaw)
     }
+    unsafe self.init(socket: socket, memory: mapped, options)
+  }
+
+  /// - Parameter memory: the ring's mapping, unmapped with it.
+  init(socket: consuming Descriptor, memory: UnsafeMutableRawPointer, _ options: PacketRingOptions) {
     self.socket = socket
-    unsafe memory = mapped
+    unsafe self.memory = memory
     blockSize = Int(options.blockSize)
     blockShift = blockSize.trailingZeroBitCount
     blockCount = Int(options.blockCount)
