@@ -80,30 +80,6 @@ import Wire
     return true
   }
 
-  private func mutate(_ bytes: inout [UInt8], _ random: inout SplitMix64) {
-    guard !bytes.isEmpty else { return }
-    let offset = Int(random.next() % UInt64(bytes.count))
-    switch random.next() % 8 {
-    case 0: bytes[offset] ^= 1 << (random.next() % 8)
-    case 1: bytes[offset] = UInt8(truncatingIfNeeded: random.next())
-    case 2: bytes[offset] = [0, 1, 0x3F, 0x40, 0x7F, 0x80, 0xC0, 0xFF][Int(random.next() % 8)]
-    case 3: bytes.removeSubrange(offset...)
-    case 4: bytes.remove(at: offset)
-    case 5: bytes.insert(UInt8(truncatingIfNeeded: random.next()), at: offset)
-    case 6:
-      // A pointer somewhere in the message.
-      guard offset + 1 < bytes.count else { return }
-      bytes[offset] = 0xC0
-      bytes[offset + 1] = UInt8(random.next() % 32)
-    default:
-      // A slice of the packet copied over another place.
-      let from = Int(random.next() % UInt64(bytes.count))
-      let count = min(Int(random.next() % 24), bytes.count - max(from, offset))
-      let slice = Array(bytes[from..<(from + count)])
-      bytes.replaceSubrange(offset..<(offset + count), with: slice)
-    }
-  }
-
   /// The DNS message of a packet already known to be UDP; written to be plain, not fast.
   private func referenceMessage(_ packet: Packet) -> ArraySlice<UInt8> {
     var bytes = packet.bytes[...]

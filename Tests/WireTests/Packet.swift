@@ -87,3 +87,32 @@ func decode(_ packet: Packet, seed: UInt64 = 1) throws(DecodeError) -> (packet: 
   let decoded = try decoder.decode(packet)
   return (decoded, decoder.name(in: packet))
 }
+
+/// Does one of the things to a packet that go wrong on a wire, or that somebody does to hurt.
+func mutate(_ bytes: inout [UInt8], _ random: inout SplitMix64) {
+  guard !bytes.isEmpty else { return }
+  let offset = Int(random.next() % UInt64(bytes.count))
+  switch random.next() % 9 {
+  case 0: bytes[offset] ^= 1 << (random.next() % 8)
+  case 1: bytes[offset] = UInt8(truncatingIfNeeded: random.next())
+  case 2: bytes[offset] = [0, 1, 0x3F, 0x40, 0x7F, 0x80, 0xC0, 0xFF][Int(random.next() % 8)]
+  case 3: bytes.removeSubrange(offset...)
+  case 4: bytes.remove(at: offset)
+  case 5: bytes.insert(UInt8(truncatingIfNeeded: random.next()), at: offset)
+  case 6:
+    // A pointer somewhere in the message.
+    guard offset + 1 < bytes.count else { return }
+    bytes[offset] = 0xC0
+    bytes[offset + 1] = UInt8(random.next() % 32)
+  case 7:
+    // One of the counts of the DNS header behind the usual headers.
+    guard bytes.count >= 40 else { return }
+    bytes[33 + 2 * Int(random.next() % 4)] = UInt8(random.next() % 4)
+  default:
+    // A slice of the packet copied over another place.
+    let from = Int(random.next() % UInt64(bytes.count))
+    let count = min(Int(random.next() % 24), bytes.count - max(from, offset))
+    let slice = Array(bytes[from..<(from + count)])
+    bytes.replaceSubrange(offset..<(offset + count), with: slice)
+  }
+}

@@ -94,9 +94,9 @@ import Wire
       var packet = random.next() % 4 == 0 ? pool[Int(random.next() % UInt64(pool.count))] : recent[Int(random.next() % UInt64(recent.count))]
       switch random.next() % 8 {
       case 0: break
-      case 1...2: Self.mutate(&packet.bytes, &random)
+      case 1...2: mutate(&packet.bytes, &random)
       case 3:
-        for _ in 0...(random.next() % 4) { Self.mutate(&packet.bytes, &random) }
+        for _ in 0...(random.next() % 4) { mutate(&packet.bytes, &random) }
       case 4:
         // Another ID, and other flags.
         for offset in 28..<32 where offset < packet.bytes.count { packet.bytes[offset] = UInt8(truncatingIfNeeded: random.next()) }
@@ -140,26 +140,6 @@ import Wire
     packet.bytes.replaceSubrange(2..<4, with: bigEndian([UInt16(packet.bytes.count)]))
     if packet.bytes[9] == 17 { packet.bytes.replaceSubrange(24..<26, with: bigEndian([UInt16(packet.bytes.count - 20)])) }
     return packet
-  }
-
-  private static func mutate(_ bytes: inout [UInt8], _ random: inout SplitMix64) {
-    guard !bytes.isEmpty else { return }
-    let offset = Int(random.next() % UInt64(bytes.count))
-    switch random.next() % 7 {
-    case 0: bytes[offset] ^= 1 << (random.next() % 8)
-    case 1: bytes[offset] = UInt8(truncatingIfNeeded: random.next())
-    case 2: bytes[offset] = [0, 1, 0x3F, 0x40, 0x7F, 0x80, 0xC0, 0xFF][Int(random.next() % 8)]
-    case 3: bytes.remove(at: offset)
-    case 4: bytes.insert(UInt8(truncatingIfNeeded: random.next()), at: offset)
-    case 5:
-      guard offset + 1 < bytes.count else { return }
-      bytes[offset] = 0xC0
-      bytes[offset + 1] = UInt8(random.next() % 32)
-    default:
-      // One of the counts of the DNS header.
-      guard bytes.count >= 40 else { return }
-      bytes[33 + 2 * Int(random.next() % 4)] = UInt8(random.next() % 4)
-    }
   }
 }
 
