@@ -13,6 +13,7 @@ import tempfile
 import time
 
 import bench
+from lab import Lab, finish
 
 FLOODS = {
     "translated and forwarded": "",
@@ -39,7 +40,7 @@ class Agent:
         return self.log.read()
 
     def close(self):
-        bench.finish(self.process)
+        finish(self.process)
 
 
 def flood(lab, count, is_dropped):
@@ -87,7 +88,7 @@ def main():
     if os.geteuid() != 0:
         raise SystemExit("make bench-probe: needs root for its network namespaces")
     for name, rules in FLOODS.items():
-        lab = bench.Lab(os.path.join(options.build, "racebench"))
+        lab = Lab(os.path.join(options.build, "racebench"))
         try:
             if rules:
                 lab.node.run(["nft", "-f", "-"], rules)

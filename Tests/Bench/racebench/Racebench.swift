@@ -6,7 +6,7 @@ import LinuxIO
 /// The benchmark's programs: `floor`, `send DEVICE GATEWAY RATE COUNT FIRST`, `respond ADDRESS mute|answer`.
 @main
 enum Racebench {
-  /// 10.77.0.1, and the service 10.96.0.10; the addresses of Tests/Bench/bench.py.
+  /// 10.77.0.1, and the service 10.96.0.10; the addresses of Tests/Bench/lab.py.
   private static let source: UInt32 = 0x0A4D_0001
   private static let server: UInt32 = 0x0A60_000A
   private static let backend: UInt32 = 0x0A4E_0002
