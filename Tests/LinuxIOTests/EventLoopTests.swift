@@ -1,8 +1,12 @@
 import Flows
+import Foundation
 import Glibc
+import Synchronization
 import Testing
 
 @testable import LinuxIO
+
+private let interruptions = Atomic(0)
 
 struct EventLoopTests {
   private struct Pipe: ~Copyable {
@@ -127,6 +131,42 @@ struct EventLoopTests {
     while !loop.wait(timeoutMilliseconds: 3).isSweep, turns < 1000 { turns += 1 }
     let took = Clocks.monotonic() - start
     #expect(turns >= 2 && took >= 20 * Nanoseconds.perMillisecond && took < 220 * Nanoseconds.perMillisecond)
+  }
+
+  /// A signal with a handler interrupts the wait: the sweep comes in its time all the same.
+  @Test func theSweepComesThoughSignalsInterrupt() throws {
+    var loop = try EventLoop(sweepDelay: 60 * Nanoseconds.perMillisecond)
+    let swept = Pipe()
+    try loop.add(swept.reader, as: Self.one, .swept)
+    let former = signal(SIGURG) { _ in interruptions.add(1, ordering: .relaxed) }
+    // A thread of the pool blocks signals.
+    var urgent = sigset_t()
+    var mask = sigset_t()
+    sigemptyset(&urgent)
+    sigaddset(&urgent, SIGURG)
+    pthread_sigmask(SIG_UNBLOCK, &urgent, &mask)
+    defer {
+      pthread_sigmask(SIG_SETMASK, &mask, nil)
+      signal(SIGURG, former)
+    }
+    let waiter = pthread_self()
+    let done = DispatchSemaphore(value: 0)
+    let interrupter = Thread {
+      for _ in 0..<8 {
+        usleep(5_300)
+        pthread_kill(waiter, SIGURG)
+      }
+      done.signal()
+    }
+    swept.write()
+    let start = Clocks.monotonic()
+    interrupter.start()
+    let set = loop.wait(timeoutMilliseconds: 2000)
+    let took = Clocks.monotonic() - start
+    let interrupted = interruptions.load(ordering: .relaxed)
+    done.wait()
+    #expect(set.isSweep && interrupted > 0)
+    #expect(took >= 60 * Nanoseconds.perMillisecond && took < 260 * Nanoseconds.perMillisecond)
   }
 
   @Test func timersFireOnceOrPeriodically() throws {
