@@ -7,7 +7,7 @@ ARGS ?=
 
 BUILD_PACKAGES := libbpf-dev libmnl-dev libnetfilter-conntrack-dev libmicrohttpd-dev libgnutls28-dev libcap-ng-dev libyaml-dev libjansson-dev nettle-dev libcrypt-dev pkg-config
 RUN_PACKAGES := iproute2 nftables
-# What the committed skeleton of the kernel probe is made with, besides the Swift toolchain's clang.
+# What the committed skeletons of the eBPF programs are made with, besides the Swift toolchain's clang.
 PROBE_PACKAGES := libbpf-dev bpftool
 # Headers to compile the C sources for the other architecture with.
 CHECK_PACKAGES := $(BUILD_PACKAGES) $(PROBE_PACKAGES) libc6-dev-arm64-cross
@@ -56,10 +56,10 @@ bench-probe: build run-packages bench-packages ## what the kernel probe costs by
 	$(BUILD) --product racebench
 	@python3 Tests/Bench/probe.py $(ARGS)
 
-probe: probe-packages ## compile the kernel probe's eBPF and make its skeleton anew, which is committed
-	CShims/CKernelProbe/generate.sh
+probe: probe-packages ## compile the eBPF programs and make their skeletons anew, which are committed
+	CShims/bpf.sh
 
-check: check-packages ## formatting, what the house rules forbid, whether the probe's skeleton is what its source makes, and the C sources on arm64
+check: check-packages ## formatting, what the house rules forbid, whether the eBPF skeletons are what their sources make, and the C sources on arm64
 	@Tests/check.sh
 
 deploy-check: deploy-packages ## the alert rules with their tests, and the manifest

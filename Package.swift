@@ -32,8 +32,8 @@ let package = Package(
       name: "CLinux", path: "CShims/CLinux", cSettings: c,
       linkerSettings: [.linkedLibrary("mnl"), .linkedLibrary("cap-ng")]),
     .target(
-      name: "CConntrack", path: "CShims/CConntrack", cSettings: c,
-      linkerSettings: [.linkedLibrary("mnl"), .linkedLibrary("netfilter_conntrack")]),
+      name: "CConntrack", path: "CShims/CConntrack", exclude: ["ring.bpf.c"], cSettings: c,
+      linkerSettings: [.linkedLibrary("mnl"), .linkedLibrary("netfilter_conntrack"), .linkedLibrary("bpf")]),
     .target(
       name: "CMicroHTTPD", path: "CShims/CMicroHTTPD", cSettings: c,
       linkerSettings: [.linkedLibrary("microhttpd"), .linkedLibrary("gnutls"), .linkedLibrary("crypt"), .linkedLibrary("cap-ng")]),
@@ -42,7 +42,7 @@ let package = Package(
     .target(name: "CNettle", path: "CShims/CNettle", cSettings: c, linkerSettings: [.linkedLibrary("nettle")]),
     .target(name: "CPrefetch", path: "CShims/CPrefetch", cSettings: c),
     .target(
-      name: "CKernelProbe", path: "CShims/CKernelProbe", exclude: ["racetrack.bpf.c", "generate.sh"], cSettings: c,
+      name: "CKernelProbe", path: "CShims/CKernelProbe", exclude: ["racetrack.bpf.c"], cSettings: c,
       linkerSettings: [.linkedLibrary("bpf")]),
     .target(name: "CRaceGenerator", path: "CShims/CRaceGenerator", cSettings: c, linkerSettings: [.linkedLibrary("pthread")]),
 

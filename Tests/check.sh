@@ -21,7 +21,7 @@ complain "documentation of files that are not there:" "$missing"
 words=$(grep -oE '"[a-z_]+"' Sources/Flows/Verdict.swift | tr -d '"' | sort -u |
   while read -r word; do grep -q "\`$word\`" docs/verdicts.md || echo "$word"; done)
 complain "words of the records that docs/verdicts.md does not explain:" "$words"
-CShims/CKernelProbe/generate.sh --check || status=1
+CShims/bpf.sh --check || status=1
 Tests/check-arm64.sh || status=1
 [ "$status" -eq 0 ] && echo "checked: nothing to say"
 exit "$status"

@@ -23,6 +23,13 @@ struct conntrack_events {
   size_t offset;
   // The last recvmmsg emptied the queue.
   bool emptied;
+  // Where most events come from; NULL: the socket brings all.
+  struct conntrack_ring *ring;
+  // What is left of the ring as it was when this round began.
+  size_t slots;
+  bool in_round;
+  uint16_t ports[CONNTRACK_PORTS_MAX];
+  size_t port_count;
   struct conntrack_tally tally;
   struct mmsghdr messages[CONNTRACK_BATCH];
   struct iovec vectors[CONNTRACK_BATCH];
@@ -71,6 +78,8 @@ struct conntrack_events *conntrack_events_open(
     conntrack_events_close(events);
     return NULL;
   }
+  memcpy(events->ports, ports, count * sizeof *ports);
+  events->port_count = count;
   for (unsigned index = 0; index < CONNTRACK_BATCH; index++) {
     events->vectors[index] = (struct iovec){.iov_base = events->datagrams[index], .iov_len = DATAGRAM_SIZE};
     events->messages[index].msg_hdr = (struct msghdr){
@@ -82,6 +91,22 @@ struct conntrack_events *conntrack_events_open(
 void conntrack_events_close(struct conntrack_events *events) {
   if (events->descriptor >= 0) close(events->descriptor);
   free(events);
+}
+
+int conntrack_events_use_ring(struct conntrack_events *events, struct conntrack_ring *ring) {
+  int result = conntrack_ring_set_ports(ring, events->ports, events->port_count);
+  if (result == 0) result = conntrack_ring_attach(ring, events->descriptor);
+  if (result == 0) events->ring = ring;
+  return result;
+}
+
+int conntrack_events_set_ports(struct conntrack_events *events, const uint16_t *ports, size_t count) {
+  int result = events->ring != NULL ? conntrack_ring_set_ports(events->ring, ports, count)
+                                    : conntrack_attach_filter(events->descriptor, ports, count);
+  if (result < 0) return result;
+  memcpy(events->ports, ports, count * sizeof *ports);
+  events->port_count = count;
+  return 0;
 }
 
 int conntrack_events_descriptor(const struct conntrack_events *events) { return events->descriptor; }
@@ -107,10 +132,33 @@ static int receive(struct conntrack_events *events) {
   return count < 0 && errno != EAGAIN ? -errno : 0;
 }
 
+static size_t take_from_ring(struct conntrack_events *events, struct conntrack_record *records, size_t capacity, size_t *budget) {
+  // Messages left to the socket for want of room are younger than what filled the ring, and older than what finds room while it is read.
+  if (!events->in_round) events->slots = conntrack_ring_slots(events->ring);
+  events->in_round = true;
+  struct conntrack_ring_taking taking = {.records = records, .capacity = capacity, .tally = &events->tally};
+  size_t slots = taking.slots = events->slots < *budget ? events->slots : *budget;
+  conntrack_ring_take(events->ring, &taking);
+  // One that is still being written waits for the next round, and those behind it.
+  bool is_held_up = taking.slots > 0 && taking.count < capacity;
+  *budget -= slots - taking.slots;
+  events->slots = is_held_up ? 0 : events->slots - (slots - taking.slots);
+  return taking.count;
+}
+
+// The program left it to the socket and could not tell.
+static bool is_unwanted(const struct conntrack_events *events, const struct conntrack_record *record) {
+  return events->ring != NULL && !conntrack_is_wanted(record, events->ports, events->port_count);
+}
+
 int conntrack_events_next(
   struct conntrack_events *events, struct conntrack_record *records, size_t capacity, size_t *budget, bool *drained) {
   size_t count = 0;
   *drained = false;
+  if (events->ring != NULL) {
+    count = take_from_ring(events, records, capacity, budget);
+    if (events->slots > 0) return (int)count;
+  }
   while (count < capacity && *budget > 0) {
     if (events->current == events->received) {
       if (events->received > 0 && events->emptied) {
@@ -119,7 +167,10 @@ int conntrack_events_next(
         break;
       }
       int result = receive(events);
-      if (result < 0) return result;
+      if (result < 0) {
+        events->in_round = false;
+        return result;
+      }
       if (events->received == 0) {
         *drained = true;
         break;
@@ -140,13 +191,14 @@ int conntrack_events_next(
     events->tally.messages++;
     events->tally.results[result]++;
     (*budget)--;
-    if (result == CONNTRACK_PARSED) count++;
+    if (result == CONNTRACK_PARSED && !is_unwanted(events, &records[count])) count++;
     events->offset += taken;
     if (events->offset >= datagram->msg_len) {
       events->current++;
       events->offset = 0;
     }
   }
+  events->in_round = events->in_round && !*drained;
   return (int)count;
 }
 

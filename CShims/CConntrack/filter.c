@@ -152,3 +152,10 @@ int conntrack_attach_filter(int descriptor, const uint16_t *ports, size_t count)
   struct sock_fprog filter = {.len = (unsigned short)length, .filter = code};
   return setsockopt(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0 ? -errno : 0;
 }
+
+bool conntrack_is_wanted(const struct conntrack_record *record, const uint16_t *ports, size_t count) {
+  bool has_clashed = record->status & nat_clash;
+  if (record->kind == CONNTRACK_UPDATE && !has_clashed) return false;
+  if (record->kind == CONNTRACK_DESTROY && !has_clashed && record->status & IPS_SEEN_REPLY) return false;
+  return conntrack_record_has_port(record, ports, count);
+}

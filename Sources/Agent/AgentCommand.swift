@@ -89,6 +89,7 @@ private final class RunningAgent {
     options.probe.isWanted = configuration.kernelProbe != .off
     options.probe.rung = configuration.kernelProbeRung
     options.probe.watchesResolved = configuration.kernelProbeResolved
+    options.wantsEventRing = configuration.conntrackRing != .off
     pipeline = try Pipeline(options, seed: seed, log: log)
     try pipeline.watch(signals.descriptor, as: Pipeline.signalsToken)
     try pipeline.watch(server.askDescriptor, as: Pipeline.pagesToken)

@@ -58,6 +58,9 @@ package enum AgentOptions {
       "kernel-probe.resolved", \.kernelProbeResolved, .boolean, group: "Capture",
       help: "On the rung kfree-skb also look at every packet that leaves, for clashes that were resolved. The other rungs see them anyway."),
     .value(
+      "conntrack.ring", \.conntrackRing, .choice, group: "Capture",
+      help: "An eBPF program that hands over conntrack events in shared memory. auto uses it where it loads; off leaves them to the socket."),
+    .value(
       "capture.outgoing", \.captureOutgoing, .boolean, group: "Capture",
       help: "Also see packets that leave. Without them a query dropped here and one without an answer look the same."),
     .value(

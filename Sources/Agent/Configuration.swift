@@ -4,6 +4,9 @@ package import LinuxIO
 /// `auto`: use the kernel probe where it loads. `require`: do not start without it. `off`: do not try.
 package enum KernelProbeMode: String, CaseIterable, Sendable { case auto, require, off }
 
+/// Whether conntrack events may come by an event ring.
+package enum ConntrackRingMode: String, CaseIterable, Sendable { case auto, off }
+
 /// How question names appear in what the agent writes.
 package enum DNSNamesMode: String, CaseIterable, Sendable { case full, hash, off }
 
@@ -29,6 +32,7 @@ package struct Configuration: Equatable, Sendable {
   /// Nil: every rung is tried.
   package var kernelProbeRung: KernelProbeRung?
   package var kernelProbeResolved = false
+  package var conntrackRing = ConntrackRingMode.auto
   package var dnsPorts: [UInt16] = [53]
   /// Nanoseconds after which a forwarded, unanswered query is judged.
   package var dnsTimeout = 10 * Nanoseconds.perSecond

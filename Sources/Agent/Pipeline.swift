@@ -8,6 +8,8 @@ package struct PipelineOptions {
   package var engine = EngineConfiguration()
   package var ring = PacketRingOptions()
   package var eventBuffer = ConntrackEventSocket.defaultReceiveBuffer
+  /// Events come by an event ring where the kernel lets one run.
+  package var wantsEventRing = true
   /// Devices whose packets are looked at; all where it is nil.
   package var interfaces: InterfaceSelection?
   package var probe = ProbeOptions()
@@ -42,6 +44,8 @@ package final class Pipeline {
   private var decodedFrames = 0
   private var takenFrames = 0
   private var ring: PacketRing?
+  // Before the socket that it serves, which must be gone first.
+  private var eventRing: ConntrackEventRing?
   private var events: ConntrackEventSocket?
   private var requests: ConntrackRequests?
   private var devices: NetworkDevices?
@@ -66,6 +70,7 @@ package final class Pipeline {
   package static var signalsToken: EventToken { EventToken(3) }
   package static var pagesToken: EventToken { EventToken(4) }
   private static var probeToken: EventToken { EventToken(5) }
+  private static var eventRingToken: EventToken { EventToken(6) }
 
   package init(_ options: PipelineOptions, seed: UInt64, log: Log) throws(SetupError) {
     self.options = options
@@ -100,6 +105,7 @@ package final class Pipeline {
     lastSweep = clock.now
     lastPacketStatistics = clock.now
     engine.blindBegan(.start, at: clock.now, wall: clock.wallNow)
+    eventRing = EventRoute.openRing(isWanted: options.wantsEventRing, ports: capturedPorts, in: &loop, as: Self.eventRingToken, log)
     for source in Source.allCases { open(source) }
     resync()
     readCounters(withTableSize: true)
@@ -131,7 +137,8 @@ package final class Pipeline {
     do throws(SetupError) {
       switch source {
       case .conntrack:
-        let socket = try ConntrackEventSocket(ports: capturedPorts, receiveBuffer: options.eventBuffer)
+        var socket = try ConntrackEventSocket(ports: capturedPorts, receiveBuffer: options.eventBuffer)
+        EventRoute.choose(for: &socket, eventRing, log)
         try loop.add(socket.descriptor, as: Self.eventsToken, .swept)
         if !socket.isReceiveBufferForced {
           log.warn("conntrack's receive buffer is limited by net.core.rmem_max", ["bytes": .integer(Int64(socket.receiveBuffer))])

@@ -50,6 +50,9 @@ package struct ConntrackEventSocket: ~Copyable {
     unsafe conntrack_events_close(events)
   }
 
+  /// An event ring brings the events; the socket only what the ring does not take.
+  package private(set) var usesRing = false
+
   /// For epoll, EPOLLIN.
   package var descriptor: Int32 { unsafe conntrack_events_descriptor(events) }
 
@@ -66,14 +69,23 @@ package struct ConntrackEventSocket: ~Copyable {
     return forced
   }
 
+  /// - Parameter ring: outlives this socket.
+  @unsafe
+  mutating func use(_ ring: OpaquePointer) throws(SetupError) {
+    let result = unsafe conntrack_events_use_ring(events, ring)
+    if result < 0 { throw SetupError(ringOperation: "put the event ring on the socket", code: 0 &- result) }
+    usesRing = true
+  }
+
   /// Replaces the kernel filter in one step: no event of a port that stays is missed. Entries of a new port that are older than this call gave no
   /// NEW: dump for them.
   package mutating func setPorts(_ ports: [UInt16]) throws(SetupError) {
-    let result = unsafe conntrack_attach_filter(conntrack_events_descriptor(events), ports, ports.count)
+    let result = unsafe conntrack_events_set_ports(events, ports, ports.count)
     if result < 0 { throw SetupError(conntrack: "SO_ATTACH_FILTER", code: 0 &- result) }
   }
 
-  /// Gives every queued event to `body`, in the kernel's order. Allocates nothing.
+  /// Gives every event that waits to `body`, in the kernel's order. Allocates nothing. Around a time when the ring was full the order holds within the ring and
+  /// within the socket, not between what came by one and by the other.
   ///
   /// `readAt` of an event is taken after it was received, so the event is never younger.
   ///
@@ -114,7 +126,7 @@ package struct ConntrackEventSocket: ~Copyable {
     return totalLost
   }
 
-  /// Messages that the kernel sent and this socket read, good or not.
+  /// Messages that the kernel sent and that were read here, from the ring too, good or not.
   package var messages: UInt64 { unsafe conntrack_events_tally(events).pointee.messages }
 
   /// Datagrams that some process and not the kernel sent (`nl_pid` is not 0), ignored.

@@ -17,6 +17,23 @@ extension SetupError {
     self.init(operation, code: code, cause: unsafe String(cString: conntrack_error_text(code)), remedy: remedy)
   }
 
+  /// - Parameter code: a positive errno that the set-up of the event ring ended with.
+  init(ringOperation operation: String, code: Int32) {
+    let remedy =
+      switch code {
+      case EPERM, EACCES: "needs CAP_BPF or CAP_SYS_ADMIN, and a kernel and seccomp profile that allow bpf()"
+      case EINVAL, ENOSYS, EOPNOTSUPP: "needs Linux 5.8 or newer with CONFIG_BPF_SYSCALL"
+      case ENOMEM: "free some memory, or raise the limit of locked memory (ulimit -l), which holds for eBPF before Linux 5.11"
+      case E2BIG: "give at most \(CONNTRACK_PORTS_MAX) ports"
+      default: ""
+      }
+    self.init(operation, code: code, cause: unsafe String(cString: conntrack_error_text(code)), remedy: remedy)
+  }
+
+  init(ring failure: conntrack_failure) {
+    unsafe self.init(ringOperation: String(cString: failure.operation), code: failure.code)
+  }
+
   /// True if this kernel has no ctnetlink, and could not load it when it was asked for.
   package var saysNoConntrack: Bool { Self.meansNoConntrack(code) }
 

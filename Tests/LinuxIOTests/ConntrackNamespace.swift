@@ -1,5 +1,6 @@
 import Flows
 import Glibc
+import LinuxIO
 import Testing
 
 // The Glibc module leaves these out.
@@ -47,12 +48,17 @@ enum ConntrackNamespace {
   }
 
   /// Runs the body without CAP_NET_ADMIN in this thread's effective set.
-  static func withoutNetAdmin(_ body: () throws -> Void) throws {
+  static func withoutNetAdmin(_ body: () throws -> Void) throws { try without(.netAdmin, body) }
+
+  /// Runs the body without these in this thread's effective set.
+  static func without(_ rights: Capabilities, _ body: () throws -> Void) throws {
     var header: [UInt32] = [0x2008_0522, 0]
     var data = [UInt32](repeating: 0, count: 6)
     try #require(libcCapget(&header, &data) == 0)
     let whole = data
-    data[0] &= ~(1 << 12)
+    // Of each 32 rights: effective, permitted, inheritable.
+    data[0] &= ~UInt32(truncatingIfNeeded: rights.rawValue)
+    data[3] &= ~UInt32(truncatingIfNeeded: rights.rawValue >> 32)
     try #require(libcCapset(&header, data) == 0)
     defer { precondition(libcCapset(&header, whole) == 0) }
     try body()

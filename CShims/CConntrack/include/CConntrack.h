@@ -81,6 +81,9 @@ size_t conntrack_text(const void *message, char *text, size_t capacity);
 /// True if the entry is UDP or TCP and one of its four ports is in the list: what the kernel filter asks of ports.
 bool conntrack_record_has_port(const struct conntrack_record *record, const uint16_t *ports, size_t count);
 
+/// What the kernel filter asks of a message that was parsed, by the record that it gave.
+bool conntrack_is_wanted(const struct conntrack_record *record, const uint16_t *ports, size_t count);
+
 /// Writes the event filter (classic BPF) for these ports (host order).
 ///
 /// - Parameter code: CONNTRACK_FILTER_MAX instructions.
@@ -102,18 +105,57 @@ struct conntrack_tally {
 
 struct conntrack_events;
 
+/// An eBPF program that stands in for the event filter of a socket and writes what it lets through into memory that both sides see (Linux 5.8). Needs
+/// CAP_BPF or CAP_SYS_ADMIN while it is opened and nothing afterwards. One ring serves one socket at a time, and must outlive it.
+struct conntrack_ring;
+
+/// NULL with `failure` set.
+struct conntrack_ring *conntrack_ring_open(const uint16_t *ports, size_t count, struct conntrack_failure *failure);
+void conntrack_ring_close(struct conntrack_ring *ring);
+/// For epoll, EPOLLIN.
+int conntrack_ring_descriptor(const struct conntrack_ring *ring);
+/// Puts the program on a socket, in one step in place of the filter that it has. 0 or -errno.
+int conntrack_ring_attach(const struct conntrack_ring *ring, int descriptor);
+/// Replaces the ports; one that stays is never out of the list. 0 or -E2BIG.
+int conntrack_ring_set_ports(struct conntrack_ring *ring, const uint16_t *ports, size_t count);
+/// Messages that wait in the ring.
+size_t conntrack_ring_slots(const struct conntrack_ring *ring);
+/// Messages that the program left to the socket: longer than a slot, of a form that it does not know, or without room in the ring. What of it is
+/// wanted it could not tell (`conntrack_is_wanted`).
+uint64_t conntrack_ring_left(const struct conntrack_ring *ring);
+
+/// Where messages of a ring are taken to.
+struct conntrack_ring_taking {
+  struct conntrack_record *records;
+  size_t capacity;
+  /// Records so far.
+  size_t count;
+  /// Messages that are still to be looked at, good or not; at most `conntrack_ring_slots`.
+  size_t slots;
+  struct conntrack_tally *tally;
+};
+
+/// Takes messages until the array is full, none is to be looked at any more, or the next one is still being written.
+void conntrack_ring_take(struct conntrack_ring *ring, struct conntrack_ring_taking *taking);
+
 /// Opens a filtered, non-blocking event socket in the calling thread's network namespace. NULL with `failure` set.
 ///
 /// - Parameter receive_buffer: bytes to ask for; the kernel grants twice that.
 struct conntrack_events *conntrack_events_open(
   const uint16_t *ports, size_t count, int receive_buffer, struct conntrack_failure *failure);
 void conntrack_events_close(struct conntrack_events *events);
+
+/// From now on the ring brings the socket's events, and the socket what the ring does not take. 0 or -errno; then all is as before.
+int conntrack_events_use_ring(struct conntrack_events *events, struct conntrack_ring *ring);
+/// Replaces the ports in one step, in the filter or in the ring. 0 or -errno.
+int conntrack_events_set_ports(struct conntrack_events *events, const uint16_t *ports, size_t count);
 int conntrack_events_descriptor(const struct conntrack_events *events);
 
 /// Bytes the kernel granted, and whether beyond net.core.rmem_max (SO_RCVBUFFORCE).
 int conntrack_events_receive_buffer(const struct conntrack_events *events, bool *forced);
 
-/// Reads on until the array is full, the queue is empty or `budget` messages were looked at.
+/// Reads on until the array is full, ring and queue are empty or `budget` messages were looked at. In order, as far as one of the two can be in order: the ring
+/// as far as it was filled when the round began, then the socket.
 ///
 /// - Parameter budget: lessened by every message looked at, good or not.
 /// - Parameter drained: set to true if nothing was left to read, false otherwise.
