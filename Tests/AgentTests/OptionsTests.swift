@@ -29,7 +29,7 @@ private func loaded(_ arguments: [String], _ environment: [String: String] = [:]
       shown == [
         "web.listen-address=[::]:10553", "web.api-address=127.0.0.1:10554", "web.config.file=none", "incidents.output=-", "incidents.rate=1000",
         "incidents.all=false", "dns.port=53", "dns.timeout=10s", "dns.names=full", "dns.names-key-file=a random key per start",
-        "kernel-probe=auto", "kernel-probe.rung=each in turn", "kernel-probe.resolved=false", "capture.outgoing=true",
+        "kernel-probe=auto", "kernel-probe.rung=each in turn", "kernel-probe.resolved=false", "conntrack.ring=auto", "capture.outgoing=true",
         "capture.interfaces=every interface", "capture.exclude=no interface", "path.procfs=/proc",
         "path.rootfs=/", "node.name=the host's name", "metrics.per-cpu=false", "config.file=none", "log.level=info", "log.format=logfmt",
       ])
@@ -66,6 +66,7 @@ private func loaded(_ arguments: [String], _ environment: [String: String] = [:]
     Accepted("--kernel-probe", "require") { $0.kernelProbe == .require },
     Accepted("--kernel-probe.rung", "kfree-skb") { $0.kernelProbeRung == .kfreeSkb },
     Accepted("--kernel-probe.resolved", "true") { $0.kernelProbeResolved },
+    Accepted("--conntrack.ring", "off") { $0.conntrackRing == .off },
     Accepted("--dns.port", "53", "--dns.port", "5353,53") { $0.dnsPorts == [53, 5353] },
     Accepted("--dns.timeout=1s") { $0.dnsTimeout == 1_000_000_000 },
     Accepted("--dns.timeout=5m") { $0.dnsTimeout == 300_000_000_000 },
