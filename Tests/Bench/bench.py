@@ -65,9 +65,10 @@ def memory(process):
 
 class Floor:
     name = "floor"
+    words = ["floor"]
 
     def __init__(self, lab, options):
-        self.processes = [lab.node.popen([lab.racebench, "floor"], 1, stdout=subprocess.PIPE, text=True)]
+        self.processes = [lab.node.popen([lab.racebench, *self.words], 1, stdout=subprocess.PIPE, text=True)]
         self.processes[0].stdout.readline()
 
     def settle(self, kind, count):
@@ -79,6 +80,26 @@ class Floor:
         expect("floor: events lost", seen["events_lost"], 0)
         expect("floor: packets", seen["packets"], sent * COPIES[kind])
         expect("floor: packets lost", seen["packets_lost"], 0)
+
+
+class RingFloor(Floor):
+    """The floor with the agent's event ring in the place of the socket's queue."""
+    name = "floor by ring"
+    words = ["floor", "ring"]
+
+
+class Nobody:
+    """What the load costs by itself."""
+    name = "nobody"
+
+    def __init__(self, lab, options):
+        self.processes = []
+
+    def settle(self, kind, count):
+        time.sleep(0.1)
+
+    def verify(self, kind, sent, answered):
+        pass
 
 
 class Peers:
@@ -176,15 +197,19 @@ def measure(lab, consumer_type, kind, options):
         warm = lab.send(options.rate, 2000) if consumer_type is Peers else lab.send(options.rate * 3, options.warm)
         consumer.settle(kind, 0)
         before, switched = cpu_nanoseconds(consumer.processes), switches(consumer.processes)
+        responder = cpu_nanoseconds([lab.responder])
         load = lab.send(options.rate, options.rate * options.seconds)
         consumer.settle(kind, load["sent"])
         cost, switched = cpu_nanoseconds(consumer.processes) - before, switches(consumer.processes) - switched
+        # What the kernel does for a packet, watchers' filters and copies too, it does in the context of who sent it.
+        senders = load["cpu"] + cpu_nanoseconds([lab.responder]) - responder
         usage = memory(consumer.processes[0]) if consumer_type is Agent else None
         sent, answered = load["sent"] + warm["sent"], load["answered"] + warm["answered"]
         expect("server: queries", lab.stop_serving(), sent)
         expect("client: answers", answered, sent if kind == "answered" else 0)
         consumer.verify(kind, sent, answered)
-        return {"cost": cost / load["sent"] / 1000, "switches": switched * 1000 / load["sent"], "memory": usage}
+        return {"cost": cost / load["sent"] / 1000, "switches": switched * 1000 / load["sent"], "memory": usage,
+                "senders": senders / load["sent"] / 1000}
     finally:
         for process in consumer.processes:
             if process.poll() is None:
@@ -197,7 +222,7 @@ def measure(lab, consumer_type, kind, options):
 
 def rotate(lab, kind, rounds, options):
     """All consumers one at a time, in another order each round; a round counts only if everyone saw everything."""
-    consumers = [Floor, Agent] + ([] if options.no_peers else [Peers])
+    consumers = [Floor, Agent, RingFloor] + ([] if options.no_peers else [Peers]) + [Nobody]
     results, voided = [], 0
     while len(results) < rounds and voided <= rounds:
         turn = (len(results) + voided) % len(consumers)
@@ -206,7 +231,7 @@ def rotate(lab, kind, rounds, options):
             for consumer in consumers[turn:] + consumers[:turn]:
                 found[consumer.name] = measure(lab, consumer, kind, options)
             results.append(found)
-            print(f"  {kind} round {len(results)}: " + ", ".join(f"{c.name} {found[c.name]['cost']:.2f} µs" for c in consumers), flush=True)
+            print(f"  {kind} round {len(results)}: " + ", ".join(f"{c.name} {found[c.name]['cost']:.2f} µs" for c in consumers if c is not Nobody), flush=True)
         except Void as reason:
             voided += 1
             print(f"  {kind} round void: {reason}", flush=True)
@@ -308,11 +333,11 @@ def report(results, allocations, options):
         print(f"{kind}: {len(rounds)} rounds in which everyone saw everything")
         for name in rounds[0]:
             print(f"  {name:24} {spread([r[name]['cost'] for r in rounds])} µs a query, "
-                  f"{statistics.median(r[name]['switches'] for r in rounds):.0f} context switches per 1,000 queries")
-        floor = [r["racetrack"]["cost"] / r["floor"]["cost"] for r in rounds]
-        print(f"  racetrack / floor        {spread(floor)}")
-        if Peers.name in rounds[0]:
-            print(f"  racetrack / peers        {spread([r['racetrack']['cost'] / r[Peers.name]['cost'] for r in rounds])}")
+                  f"{statistics.median(r[name]['switches'] for r in rounds):.0f} context switches per 1,000 queries; "
+                  f"client and server {spread([r[name]['senders'] for r in rounds])} µs")
+        for other, label in ((Floor, "floor"), (RingFloor, "floor by ring"), (Peers, "peers")):
+            if other.name in rounds[0]:
+                print(f"  {'racetrack / ' + label:24} {spread([r['racetrack']['cost'] / r[other.name]['cost'] for r in rounds])}")
         usage = max((r["racetrack"]["memory"] for r in rounds), key=lambda m: m["resident"])
         print(f"  racetrack resident       {usage['resident'] / 1024:.1f} MiB, of it anonymous {usage['anonymous'] / 1024:.1f}, "
               f"packet ring {usage['ring'] / 1024:.1f}\n")

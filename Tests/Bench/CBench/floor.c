@@ -1,4 +1,5 @@
-// The floor: the agent's two sockets with the agent's filters, buffers and coalesced sweeps, and nothing done with what they bring.
+// The floor: the agent's two sockets with the agent's filters, buffers and coalesced sweeps, and nothing done with what they bring. With the agent's event
+// ring, what is parsed there is.
 #include "CBench.h"
 
 #include <CConntrack.h>
@@ -27,6 +28,10 @@ struct floor {
   uint64_t sweeps;
   // What the stamps add up to: they must be read, not skipped.
   uint64_t stamps;
+  // NULL: events come through the socket.
+  struct conntrack_ring *event_ring;
+  struct conntrack_record records[BATCH];
+  struct conntrack_tally tally;
   struct mmsghdr messages[BATCH];
   struct iovec vectors[BATCH];
   char datagrams[BATCH][DATAGRAM];
@@ -56,8 +61,26 @@ static int open_ring(const struct sock_filter *filter, uint16_t length, uint8_t 
   return result < 0 ? result : fd;
 }
 
+static int open_event_ring(struct floor *f) {
+  uint16_t port = 53;
+  struct conntrack_failure failure;
+  f->event_ring = conntrack_ring_open(&port, 1, &failure);
+  return f->event_ring == NULL ? -failure.code : conntrack_ring_attach(f->event_ring, f->events);
+}
+
+static void drain_event_ring(struct floor *f) {
+  struct conntrack_ring_taking taking = {.records = f->records, .capacity = BATCH, .tally = &f->tally};
+  taking.slots = conntrack_ring_slots(f->event_ring);
+  do {
+    taking.count = 0;
+    conntrack_ring_take(f->event_ring, &taking);
+    f->seen_events += taking.count;
+  } while (taking.count > 0);
+}
+
 static void drain_events(struct floor *f) {
   int count;
+  if (f->event_ring != NULL) drain_event_ring(f);
   do {
     count = recvmmsg(f->events, f->messages, BATCH, MSG_DONTWAIT, NULL);
     if (count > 0) f->seen_events += (uint64_t)count;
@@ -92,12 +115,13 @@ static void report(struct floor *f) {
          (unsigned long long)f->stamps);
 }
 
-int bench_floor(const struct sock_filter *filter, uint16_t length) {
+int bench_floor(const struct sock_filter *filter, uint16_t length, int has_ring) {
   static struct floor f;
   f.events = open_events();
   f.ring = open_ring(filter, length, &f.memory);
-  if (f.events < 0 || f.ring < 0) {
-    fprintf(stderr, "floor: %s\n", strerror(f.events < 0 ? -f.events : -f.ring));
+  int failure = f.events < 0 ? f.events : f.ring < 0 ? f.ring : has_ring ? open_event_ring(&f) : 0;
+  if (failure < 0) {
+    fprintf(stderr, "floor: %s\n", strerror(-failure));
     return 1;
   }
   for (unsigned index = 0; index < BATCH; index++) {
@@ -107,10 +131,13 @@ int bench_floor(const struct sock_filter *filter, uint16_t length) {
   stop_on_sigterm();
   puts("ready");
   fflush(stdout);
-  struct pollfd polled[2] = {{.fd = f.events, .events = POLLIN}, {.fd = f.ring, .events = POLLIN}};
+  // A negative descriptor is passed over.
+  int event_ring = f.event_ring != NULL ? conntrack_ring_descriptor(f.event_ring) : -1;
+  struct pollfd polled[3] = {
+    {.fd = f.events, .events = POLLIN}, {.fd = f.ring, .events = POLLIN}, {.fd = event_ring, .events = POLLIN}};
   const struct timespec delay = {.tv_nsec = 10 * 1000 * 1000};
   while (!is_stopping) {
-    if (poll(polled, 2, -1) < 0) continue;
+    if (poll(polled, 3, -1) < 0) continue;
     // What comes in meanwhile wakes nobody.
     nanosleep(&delay, NULL);
     drain_events(&f);

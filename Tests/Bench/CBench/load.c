@@ -130,7 +130,9 @@ int bench_send(const struct bench_load *load) {
     nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     answered += count_answers(fd);
   }
-  printf("sent=%u answered=%u nanoseconds=%lld\n", sent, answered, (long long)took);
+  struct timespec cpu;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+  printf("sent=%u answered=%u nanoseconds=%lld cpu=%lld\n", sent, answered, (long long)took, (long long)cpu.tv_sec * 1000000000 + cpu.tv_nsec);
   return 0;
 }
 

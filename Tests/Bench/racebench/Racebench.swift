@@ -3,7 +3,7 @@ import CConntrack
 import Glibc
 import LinuxIO
 
-/// The benchmark's programs: `floor`, `send DEVICE GATEWAY RATE COUNT FIRST`, `respond ADDRESS mute|answer`.
+/// The benchmark's programs: `floor [ring]`, `send DEVICE GATEWAY RATE COUNT FIRST`, `respond ADDRESS mute|answer`.
 @main
 enum Racebench {
   /// 10.77.0.1, and the service 10.96.0.10; the addresses of Tests/Bench/lab.py.
@@ -14,16 +14,16 @@ enum Racebench {
   static func main() throws {
     let words = CommandLine.arguments.dropFirst()
     switch words.first {
-    case "floor":
+    case "floor" where words.count == 1 || words.last == "ring":
       let options = PacketRingOptions()
       let filter = try PacketFilter(ports: options.ports, snapLength: options.snapLength)
-      exit(bench_floor(filter.program, UInt16(filter.program.count)))
+      exit(bench_floor(filter.program, UInt16(filter.program.count), words.last == "ring" ? 1 : 0))
     case "send" where words.count == 6:
       exit(send(Array(words.dropFirst())))
     case "respond" where words.count == 2:
       exit(bench_respond(backend, words.last == "mute" ? 1 : 0))
     default:
-      print("usage: racebench floor | send DEVICE GATEWAY RATE COUNT FIRST | respond mute|answer")
+      print("usage: racebench floor [ring] | send DEVICE GATEWAY RATE COUNT FIRST | respond mute|answer")
       exit(2)
     }
   }

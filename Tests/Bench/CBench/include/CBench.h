@@ -7,7 +7,8 @@
 //
 // - Parameters:
 //   - filter: the agent's packet filter, `length` instructions.
-int bench_floor(const struct sock_filter *filter, uint16_t length);
+//   - has_ring: events come by the agent's event ring, and are parsed; otherwise through a socket, and are not.
+int bench_floor(const struct sock_filter *filter, uint16_t length, int has_ring);
 
 struct bench_load {
   // Queries a second, and how many.
@@ -23,7 +24,8 @@ struct bench_load {
   uint32_t first;
 };
 
-// Sends queries at a fixed rate, each from a source port of its own, and prints `sent=` and `answered=`.
+// Sends queries at a fixed rate, each from a source port of its own, and prints `sent=`, `answered=`, `nanoseconds=` that it took, and `cpu=` nanoseconds of its own CPU
+// time: the kernel's work for a packet is done in its context.
 int bench_send(const struct bench_load *load);
 
 // Answers queries on an address (host order), or only counts them. Prints `received=` on SIGTERM.
