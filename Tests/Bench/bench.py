@@ -332,14 +332,15 @@ def report(results, allocations, options):
     for kind, rounds in results.items():
         print(f"{kind}: {len(rounds)} rounds in which everyone saw everything")
         for name in rounds[0]:
-            print(f"  {name:24} {spread([r[name]['cost'] for r in rounds])} µs a query, "
-                  f"{statistics.median(r[name]['switches'] for r in rounds):.0f} context switches per 1,000 queries; "
-                  f"client and server {spread([r[name]['senders'] for r in rounds])} µs")
+            own = "" if name == Nobody.name else (
+                f"{spread([r[name]['cost'] for r in rounds])} µs a query, "
+                f"{statistics.median(r[name]['switches'] for r in rounds):.0f} context switches per 1,000 queries; ")
+            print(f"  {name:25} {own}client and server {spread([r[name]['senders'] for r in rounds])} µs")
         for other, label in ((Floor, "floor"), (RingFloor, "floor by ring"), (Peers, "peers")):
             if other.name in rounds[0]:
-                print(f"  {'racetrack / ' + label:24} {spread([r['racetrack']['cost'] / r[other.name]['cost'] for r in rounds])}")
+                print(f"  {'racetrack / ' + label:25} {spread([r['racetrack']['cost'] / r[other.name]['cost'] for r in rounds])}")
         usage = max((r["racetrack"]["memory"] for r in rounds), key=lambda m: m["resident"])
-        print(f"  racetrack resident       {usage['resident'] / 1024:.1f} MiB, of it anonymous {usage['anonymous'] / 1024:.1f}, "
+        print(f"  racetrack resident        {usage['resident'] / 1024:.1f} MiB, of it anonymous {usage['anonymous'] / 1024:.1f}, "
               f"packet ring {usage['ring'] / 1024:.1f}\n")
     for kind, found in allocations.items():
         limit = thresholds[f"allocations_per_1000_{kind}"]
