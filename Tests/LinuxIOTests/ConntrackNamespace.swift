@@ -119,3 +119,8 @@ final class LoopbackSocket {
     try #require(recv(descriptor, &byte, 1, 0) == 1, "nothing came")
   }
 }
+
+/// One datagram each from this many source ports, so that each makes an entry.
+func query(_ port: UInt16, from sources: Range<UInt16>, v6: Bool = false) throws {
+  for source in sources { try LoopbackSocket(v6: v6, port: source).send(to: port) }
+}

@@ -17,11 +17,6 @@ private func events(of socket: inout ConntrackEventSocket) throws -> [ConntrackE
   return events
 }
 
-/// One datagram each from this many source ports, so that each makes an entry.
-private func query(_ port: UInt16, from sources: Range<UInt16>, v6: Bool = false) throws {
-  for source in sources { try LoopbackSocket(v6: v6, port: source).send(to: port) }
-}
-
 private func milliseconds(since start: Int64) -> Double { Double((conntrack_now() - start) / 1000) / 1000 }
 
 /// On the running kernel, each in a network namespace of its own.
