@@ -301,8 +301,8 @@ struct ConntrackRingTests {
     }
   }
 
-  /// What was queued before the ring came, and what fills the ring while it is read.
-  @Test func theOrderHoldsFromBeforeTheRingOn() throws {
+  /// What was queued before the ring came is read too.
+  @Test func aRingComesToASocketInUse() throws {
     try ConntrackNamespace.run {
       let ring = try ConntrackEventRing()
       var socket = try ConntrackEventSocket()
@@ -312,6 +312,22 @@ struct ConntrackRingTests {
       var ports: Set<UInt16> = []
       #expect(!socket.drain { ports.insert($0.original.source.port) })
       #expect(ports == Set(10_000..<10_200))
+    }
+  }
+
+  /// What finds room while a full ring is read comes after what went to the socket for want of room.
+  @Test func theOrderHoldsAroundAFullRing() throws {
+    try ConntrackNamespace.run {
+      let ringed = try RingSocket()
+      try query(53, from: 10_000..<13_000)
+      #expect(ringed.ring.left == UInt64(3_000 - Self.capacity))
+      var ports: [UInt16] = []
+      #expect(ringed.socket.drain(limit: 1_000) { ports.append($0.original.source.port) })
+      try query(53, from: 13_000..<13_100)
+      #expect(ringed.ring.left == UInt64(3_000 - Self.capacity), "the ring has room")
+      #expect(!ringed.socket.drain { ports.append($0.original.source.port) })
+      #expect(ports == Array(10_000..<13_000))
+      #expect(ringed.isReadable && ringed.events().map(\.original.source.port) == Array(13_000..<13_100))
     }
   }
 
