@@ -28,6 +28,10 @@ struct conntrack_events {
   // What is left of the ring as it was when this round began.
   size_t slots;
   bool in_round;
+  // The ring's next message was still being written when the last round came to it.
+  bool is_held_up;
+  // What the socket answered after records were taken from the ring: told by the next call.
+  int pending_error;
   uint16_t ports[CONNTRACK_PORTS_MAX];
   size_t port_count;
   struct conntrack_tally tally;
@@ -94,6 +98,8 @@ void conntrack_events_close(struct conntrack_events *events) {
 }
 
 int conntrack_events_use_ring(struct conntrack_events *events, struct conntrack_ring *ring) {
+  // What a former socket left in it is too old to be told from now.
+  conntrack_ring_discard(ring);
   int result = conntrack_ring_set_ports(ring, events->ports, events->port_count);
   if (result == 0) result = conntrack_ring_attach(ring, events->descriptor);
   if (result == 0) events->ring = ring;
@@ -139,10 +145,10 @@ static size_t take_from_ring(struct conntrack_events *events, struct conntrack_r
   struct conntrack_ring_taking taking = {.records = records, .capacity = capacity, .tally = &events->tally};
   size_t slots = taking.slots = events->slots < *budget ? events->slots : *budget;
   conntrack_ring_take(events->ring, &taking);
-  // One that is still being written waits for the next round, and those behind it.
-  bool is_held_up = taking.slots > 0 && taking.count < capacity;
+  // One that is still being written waits for the next round, and those behind it; so does the socket, whose messages are younger.
+  events->is_held_up = taking.slots > 0 && taking.count < capacity;
   *budget -= slots - taking.slots;
-  events->slots = is_held_up ? 0 : events->slots - (slots - taking.slots);
+  events->slots = events->is_held_up ? 0 : events->slots - (slots - taking.slots);
   return taking.count;
 }
 
@@ -155,8 +161,18 @@ int conntrack_events_next(
   struct conntrack_events *events, struct conntrack_record *records, size_t capacity, size_t *budget, bool *drained) {
   size_t count = 0;
   *drained = false;
+  if (events->pending_error < 0) {
+    int result = events->pending_error;
+    events->pending_error = 0;
+    return result;
+  }
   if (events->ring != NULL) {
     count = take_from_ring(events, records, capacity, budget);
+    if (events->is_held_up) {
+      events->in_round = false;
+      *drained = true;
+      return (int)count;
+    }
     if (events->slots > 0) return (int)count;
   }
   while (count < capacity && *budget > 0) {
@@ -169,7 +185,9 @@ int conntrack_events_next(
       int result = receive(events);
       if (result < 0) {
         events->in_round = false;
-        return result;
+        if (count == 0) return result;
+        events->pending_error = result;
+        break;
       }
       if (events->received == 0) {
         *drained = true;
@@ -200,6 +218,15 @@ int conntrack_events_next(
   }
   events->in_round = events->in_round && !*drained;
   return (int)count;
+}
+
+bool conntrack_events_is_held_up(const struct conntrack_events *events) { return events->is_held_up; }
+
+bool conntrack_events_has_more(const struct conntrack_events *events) {
+  if (events->ring == NULL) return false;
+  // Who writes into the ring looks, after that, how far it was read; here it is the other way round. Without the fence both may see the other's past.
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  return conntrack_ring_slots(events->ring) > 0;
 }
 
 int64_t conntrack_events_drops(const struct conntrack_events *events) {

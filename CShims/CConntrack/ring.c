@@ -30,7 +30,7 @@ static int take(void *context, void *data, size_t size) {
   taking->tally->messages++;
   taking->tally->results[result]++;
   if (result == CONNTRACK_PARSED) taking->count++;
-  // A negative answer ends the round; what was taken is given back to the ring all the same.
+  // libbpf passes over what was discarded without a call; the program discards nothing. A negative answer ends the round; what was taken is given back to the ring all the same.
   return taking->count == taking->capacity || taking->slots == 0 ? -ENOSPC : 0;
 }
 
@@ -97,6 +97,18 @@ size_t conntrack_ring_slots(const struct conntrack_ring *ring) {
 void conntrack_ring_take(struct conntrack_ring *ring, struct conntrack_ring_taking *taking) {
   ring->taking = taking;
   if (taking->slots > 0 && taking->count < taking->capacity) ring_buffer__consume(ring->buffer);
+}
+
+void conntrack_ring_discard(struct conntrack_ring *ring) {
+  struct conntrack_record record;
+  struct conntrack_tally tally = {0};
+  size_t slots, before;
+  do {
+    struct conntrack_ring_taking taking = {.records = &record, .capacity = 1, .tally = &tally};
+    before = taking.slots = slots = conntrack_ring_slots(ring);
+    conntrack_ring_take(ring, &taking);
+    slots = taking.slots;
+  } while (slots < before);
 }
 
 uint64_t conntrack_ring_left(const struct conntrack_ring *ring) { return __atomic_load_n(&ring->programs->bss->left, __ATOMIC_RELAXED); }

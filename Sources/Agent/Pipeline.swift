@@ -44,9 +44,10 @@ package final class Pipeline {
   private var decodedFrames = 0
   private var takenFrames = 0
   private var ring: PacketRing?
-  // Before the socket that it serves, which must be gone first.
-  private var eventRing: ConntrackEventRing?
   private var events: ConntrackEventSocket?
+  /// Behind the socket that it serves: properties go in this order.
+  private var eventRing: ConntrackEventRing?
+  private var hold = EventHold()
   private var requests: ConntrackRequests?
   private var devices: NetworkDevices?
   private var probe: KernelProbe?
@@ -59,6 +60,7 @@ package final class Pipeline {
   private var lastFrames = 0
   private var lastPacketStatistics = Instant.zero
   private var lastCounters = Instant.zero
+  private var lastTableSize = Instant.zero
   private var nextReopen = Instant.distantFuture
   private var needsResync = false
   private var eventsLostSeen: UInt64 = 0
@@ -138,8 +140,8 @@ package final class Pipeline {
       switch source {
       case .conntrack:
         var socket = try ConntrackEventSocket(ports: capturedPorts, receiveBuffer: options.eventBuffer)
-        EventRoute.choose(for: &socket, eventRing, log)
         try loop.add(socket.descriptor, as: Self.eventsToken, .swept)
+        EventRoute.choose(for: &socket, eventRing, log)
         if !socket.isReceiveBufferForced {
           log.warn("conntrack's receive buffer is limited by net.core.rmem_max", ["bytes": .integer(Int64(socket.receiveBuffer))])
         }
@@ -248,7 +250,7 @@ package final class Pipeline {
     if !isCovered || ready.contains(Self.devicesToken) || devices?.isCurrent == false { drainDevices() }
     drainEvents()
     drainProbe()
-    let packets = drainPackets(horizon)
+    let packets = drainPackets(holdUp(horizon, now))
     lastFrames = packets
     noteLosses(now)
     // Readable without a frame: an error may be why.
@@ -258,10 +260,9 @@ package final class Pipeline {
     if engine.wantsCounters || now - lastCounters >= period {
       readCounters(withTableSize: engine.wantsCounters || now - lastTableSize >= Self.idleCounterPeriod)
     }
-    engine.advance(to: now, wall: clock.wallNow)
+    if !hold.holdsPackets { engine.advance(to: now, wall: clock.wallNow) }
     lastSweep = now
   }
-  private var lastTableSize = Instant.zero
 
   private func drainEvents() {
     var hasMore = true
@@ -274,14 +275,25 @@ package final class Pipeline {
       hasMore = more ?? false
       rounds += 1
     }
-    if hasMore { loop.requestSweep() }
+    if hasMore || events?.hasMore == true { loop.requestSweep() }
+  }
+
+  /// Packets wait for an event that is held up in the ring; if that lasts, not every event was seen in that time.
+  private func holdUp(_ horizon: WallTime, _ now: Instant) -> WallTime {
+    let (wasOverdue, admitted) = (hold.isOverdue, hold.admit(horizon, at: now, isHeldUp: events?.isHeldUp == true))
+    if let since = hold.since, hold.isOverdue {
+      if !wasOverdue { log.warn("a conntrack event is held up in the ring") }
+      engine.blindBegan(.conntrack, at: since, wall: wall(at: since))
+    } else if wasOverdue && !needsResync && isUp(.conntrack) {
+      setBlind(.conntrack, false)
+    }
+    return admitted
   }
 
   /// A drop is known before its packet's first copy is looked at.
   private func drainProbe() {
     guard probe != nil else { return }
-    let hasMore = probe?.drain { observation, bytes, packet in take(observation, bytes, packet) }
-    if hasMore == true { loop.requestSweep() }
+    if probe?.drain({ observation, bytes, packet in take(observation, bytes, packet) }) == true { loop.requestSweep() }
     let lost = probe?.lost ?? 0
     if lost != tally.probeEventsLost {
       engine.blindBegan(.kernelProbe, at: lastSweep, wall: wall(at: lastSweep), lost: lost &- tally.probeEventsLost)

@@ -5,7 +5,7 @@ import Glibc
 /// The event half of ctnetlink: what happens to the entries of DNS flows, and exactly how much of it was lost.
 ///
 /// The kernel lets through NEW, UPDATE with NAT_CLASH, and DESTROY with NAT_CLASH or without SEEN_REPLY, for UDP and TCP entries that have one of
-/// the ports on either side of either tuple. Nothing else is queued, counted or wakes the agent. A dump does not get through either:
+/// the ports on either side of either tuple. Nothing else is queued, counted or wakes the agent, but with an event ring what its program cannot tell. A dump does not get through either:
 /// ask on a `ConntrackRequests`.
 @safe
 package struct ConntrackEventSocket: ~Copyable {
@@ -53,6 +53,11 @@ package struct ConntrackEventSocket: ~Copyable {
   /// An event ring brings the events; the socket only what the ring does not take.
   package private(set) var usesRing = false
 
+  /// An event in the ring was still being written when the last `drain` came to it. It and all later ones wait for the next.
+  package var isHeldUp: Bool { unsafe conntrack_events_is_held_up(events) }
+  /// The ring holds more than the last `drain` saw, for which nobody may be woken: drain again soon.
+  package var hasMore: Bool { unsafe conntrack_events_has_more(events) }
+
   /// For epoll, EPOLLIN.
   package var descriptor: Int32 { unsafe conntrack_events_descriptor(events) }
 
@@ -77,14 +82,14 @@ package struct ConntrackEventSocket: ~Copyable {
     usesRing = true
   }
 
-  /// Replaces the kernel filter in one step: no event of a port that stays is missed. Entries of a new port that are older than this call gave no
+  /// Replaces the ports of the kernel filter: no event of a port that stays is missed. Entries of a new port that are older than this call gave no
   /// NEW: dump for them.
   package mutating func setPorts(_ ports: [UInt16]) throws(SetupError) {
     let result = unsafe conntrack_events_set_ports(events, ports, ports.count)
-    if result < 0 { throw SetupError(conntrack: "SO_ATTACH_FILTER", code: 0 &- result) }
+    if result < 0 { throw SetupError(conntrack: "set the event ports", code: 0 &- result) }
   }
 
-  /// Gives every event that waits to `body`, in the kernel's order. Allocates nothing. Around a time when the ring was full the order holds within the ring and
+  /// Gives every event that waits when it begins to `body`, in the kernel's order. Allocates nothing. Around a time when the ring was full the order holds within the ring and
   /// within the socket, not between what came by one and by the other.
   ///
   /// `readAt` of an event is taken after it was received, so the event is never younger.
@@ -116,7 +121,7 @@ package struct ConntrackEventSocket: ~Copyable {
   }
 
   /// Messages that the kernel dropped because the receive buffer was full, since the socket was opened. Exact: received and lost together
-  /// are all that passed the filter. Corresponds to SO_MEMINFO's SK_MEMINFO_DROPS, 32-bit wraps undone.
+  /// are all that passed the filter, or, with an event ring, that its program chose or could not tell. Corresponds to SO_MEMINFO's SK_MEMINFO_DROPS, 32-bit wraps undone.
   package mutating func readLost() -> UInt64 {
     let drops = unsafe conntrack_events_drops(events)
     guard drops >= 0 else { return totalLost }
@@ -129,7 +134,7 @@ package struct ConntrackEventSocket: ~Copyable {
   /// Messages that the kernel sent and that were read here, from the ring too, good or not.
   package var messages: UInt64 { unsafe conntrack_events_tally(events).pointee.messages }
 
-  /// Datagrams that some process and not the kernel sent (`nl_pid` is not 0), ignored.
+  /// Datagrams that some process and not the kernel sent (`nl_pid` is not 0), ignored. What comes by an event ring cannot be told so.
   package var foreignMessages: UInt64 { unsafe conntrack_events_tally(events).pointee.foreign }
 
   /// Messages that were not taken for an entry, for this reason.

@@ -21,9 +21,11 @@ extension SetupError {
   init(ringOperation operation: String, code: Int32) {
     let remedy =
       switch code {
-      case EPERM, EACCES: "needs CAP_BPF or CAP_SYS_ADMIN, and a kernel and seccomp profile that allow bpf()"
-      case EINVAL, ENOSYS, EOPNOTSUPP: "needs Linux 5.8 or newer with CONFIG_BPF_SYSCALL"
-      case ENOMEM: "free some memory, or raise the limit of locked memory (ulimit -l), which holds for eBPF before Linux 5.11"
+      case EPERM:
+        "needs CAP_BPF or CAP_SYS_ADMIN, a seccomp profile that allows bpf(), and before Linux 5.11 more locked memory (ulimit -l)"
+      case EACCES: "a security module or the kernel's verifier refuses the program"
+      case EINVAL, ENOSYS, EOPNOTSUPP: "needs Linux 5.8 or newer with CONFIG_BPF_SYSCALL, whose verifier takes the program"
+      case ENOMEM: "free some memory"
       case E2BIG: "give at most \(CONNTRACK_PORTS_MAX) ports"
       default: ""
       }

@@ -97,7 +97,7 @@ int conntrack_attach_filter(int descriptor, const uint16_t *ports, size_t count)
 struct conntrack_tally {
   /// Netlink messages read from the kernel, good or not.
   uint64_t messages;
-  /// Datagrams that the kernel did not send (nl_pid is not 0), ignored.
+  /// Datagrams that came through the socket and that the kernel did not send (nl_pid is not 0), ignored.
   uint64_t foreign;
   /// Messages by what the parser answered (index: CONNTRACK_PARSED and its siblings).
   uint64_t results[CONNTRACK_RESULTS];
@@ -106,7 +106,8 @@ struct conntrack_tally {
 struct conntrack_events;
 
 /// An eBPF program that stands in for the event filter of a socket and writes what it lets through into memory that both sides see (Linux 5.8). Needs
-/// CAP_BPF or CAP_SYS_ADMIN while it is opened and nothing afterwards. One ring serves one socket at a time, and must outlive it.
+/// CAP_BPF or CAP_SYS_ADMIN while it is opened and nothing afterwards. One ring serves one socket at a time, and must outlive it. Who sent a message (nl_pid) a
+/// filter does not see: what comes by a ring is not looked at for that.
 struct conntrack_ring;
 
 /// NULL with `failure` set.
@@ -135,6 +136,9 @@ struct conntrack_ring_taking {
   struct conntrack_tally *tally;
 };
 
+/// Takes all that waits and drops it, as far as it is written.
+void conntrack_ring_discard(struct conntrack_ring *ring);
+
 /// Takes messages until the array is full, none is to be looked at any more, or the next one is still being written.
 void conntrack_ring_take(struct conntrack_ring *ring, struct conntrack_ring_taking *taking);
 
@@ -144,6 +148,11 @@ void conntrack_ring_take(struct conntrack_ring *ring, struct conntrack_ring_taki
 struct conntrack_events *conntrack_events_open(
   const uint16_t *ports, size_t count, int receive_buffer, struct conntrack_failure *failure);
 void conntrack_events_close(struct conntrack_events *events);
+
+/// True if a message in the ring was still being written when the last call came to it: it and all behind it, and what the socket has, wait for the next call.
+bool conntrack_events_is_held_up(const struct conntrack_events *events);
+/// True if the ring holds more than the last call saw. Nobody is woken for that: ask after a call that said `drained`, and call again.
+bool conntrack_events_has_more(const struct conntrack_events *events);
 
 /// From now on the ring brings the socket's events, and the socket what the ring does not take. 0 or -errno; then all is as before.
 int conntrack_events_use_ring(struct conntrack_events *events, struct conntrack_ring *ring);
@@ -158,7 +167,7 @@ int conntrack_events_receive_buffer(const struct conntrack_events *events, bool 
 /// as far as it was filled when the round began, then the socket.
 ///
 /// - Parameter budget: lessened by every message looked at, good or not.
-/// - Parameter drained: set to true if nothing was left to read, false otherwise.
+/// - Parameter drained: set to true if nothing was left of what was there when the round began, or it is held up; false otherwise.
 /// - Returns: the number of records written, or -errno.
 int conntrack_events_next(
   struct conntrack_events *events, struct conntrack_record *records, size_t capacity, size_t *budget, bool *drained);
